@@ -1,0 +1,4 @@
+//! Jobcast.
+
+pub mod app;
+pub mod pipeline;

@@ -1,0 +1,4 @@
+//! How work gets done.
+
+pub mod product;
+pub mod tools;
