@@ -1,0 +1,152 @@
+//! What a job is and may do: its state, the commands it takes, and what each command makes happen.
+//!
+//! Pure: no I/O, no clock, no async. The store runs [`Job::decide`] under the job's row lock and writes the new state
+//! and the events in the same transaction, so two workers never decide on the same state.
+
+mod decide;
+mod ids;
+mod plan;
+mod progress;
+mod rejection;
+mod view;
+
+pub use decide::{Command, Decision, Failure, completed};
+pub use ids::JobId;
+pub use plan::{Phase, Stage};
+pub use rejection::{Code, Rejection};
+pub use view::JobView;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::JobType;
+
+/// Where a job stands. The words are those of the frontends' status badges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Pending,
+    /// At work without a plan of stages.
+    Running,
+    Crawling,
+    ProcessingOcr,
+    Matching,
+    Rendering,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    /// As it stands in the database and in `/v1`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Running => "running",
+            Status::Crawling => "crawling",
+            Status::ProcessingOcr => "processing-ocr",
+            Status::Matching => "matching",
+            Status::Rendering => "rendering",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status with this word.
+    pub fn from_word(word: &str) -> Option<Status> {
+        use Status::*;
+        [Pending, Running, Crawling, ProcessingOcr, Matching, Rendering, Completed, Failed, Cancelled]
+            .into_iter()
+            .find(|status| status.word() == word)
+    }
+
+    /// Whether no event can follow.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
+    }
+}
+
+/// How many items a stage has, and how many of them are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub total: u32,
+    pub done: u32,
+    pub failed: u32,
+}
+
+impl Tally {
+    /// Items that still wait or run.
+    pub fn open(self) -> u32 {
+        self.total - self.settled()
+    }
+
+    /// Items that ended, well or not.
+    pub fn settled(self) -> u32 {
+        self.done + self.failed
+    }
+}
+
+/// What a job was asked to do; stored as it was accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobConfig {
+    /// The shop's start page.
+    pub shop_url: String,
+    /// The label template.
+    pub template_id: String,
+    /// How many products at the most.
+    pub max_products: u32,
+    /// Whether the crawl follows "next page" links.
+    pub follow_pagination: bool,
+    /// The price list to match against; `None` for all known products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import_id: Option<Uuid>,
+    /// Below this likeness (0 to 1) a fuzzy match is none.
+    pub match_threshold: f64,
+}
+
+/// A job's state: what the store keeps in its row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub job_type: JobType,
+    pub name: String,
+    pub status: Status,
+    /// The phase at work; its tasks may be claimed, those of later phases wait.
+    pub phase: Phase,
+    /// Percent, never falls.
+    pub progress: u8,
+    pub tallies: BTreeMap<Stage, Tally>,
+    /// Sentences about items that failed, oldest first, at most [`Job::MAX_ERRORS`].
+    pub errors: Vec<String>,
+    /// Expected number of products while the crawl still looks for them.
+    pub max_products: u32,
+}
+
+impl Job {
+    /// More item errors than this are counted, not kept.
+    pub const MAX_ERRORS: usize = 100;
+
+    /// A job as it is before anything happened to it.
+    pub fn new(id: JobId, job_type: JobType, name: String, max_products: u32) -> Job {
+        Job {
+            id,
+            job_type,
+            name,
+            status: Status::Pending,
+            phase: Phase::Crawling,
+            progress: 0,
+            tallies: BTreeMap::new(),
+            errors: Vec::new(),
+            max_products,
+        }
+    }
+
+    /// The tally of a stage; zeros for one that has no items yet.
+    pub fn tally(&self, stage: Stage) -> Tally {
+        self.tallies.get(&stage).copied().unwrap_or_default()
+    }
+}

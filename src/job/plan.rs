@@ -1,0 +1,112 @@
+//! The plan of a job: its stages, the phases that they form, and how much of the progress bar each phase fills.
+
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+
+/// One kind of work in the pipeline; a task is one item of one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Find the shop's product pages; one item a job.
+    Crawl,
+    /// Photograph a product page.
+    Screenshot,
+    /// Read a screenshot.
+    Ocr,
+    /// Find the read product among the known ones.
+    Match,
+    /// Make the label.
+    Render,
+}
+
+impl Stage {
+    /// In the order of the work.
+    pub const ALL: [Stage; 5] = [Stage::Crawl, Stage::Screenshot, Stage::Ocr, Stage::Match, Stage::Render];
+
+    /// As it stands in the tasks table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Crawl => "crawl",
+            Stage::Screenshot => "screenshot",
+            Stage::Ocr => "ocr",
+            Stage::Match => "match",
+            Stage::Render => "render",
+        }
+    }
+
+    /// The stage with this word.
+    pub fn from_word(word: &str) -> Option<Stage> {
+        Stage::ALL.into_iter().find(|stage| stage.word() == word)
+    }
+
+    /// The phase that the stage's items belong to.
+    pub fn phase(self) -> Phase {
+        match self {
+            Stage::Crawl | Stage::Screenshot => Phase::Crawling,
+            Stage::Ocr => Phase::ProcessingOcr,
+            Stage::Match => Phase::Matching,
+            Stage::Render => Phase::Rendering,
+        }
+    }
+}
+
+/// A part of the plan that ends before the next begins: the order that the frontends' stage bars show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Crawling,
+    ProcessingOcr,
+    Matching,
+    Rendering,
+}
+
+impl Phase {
+    /// In the order of the work.
+    pub const ALL: [Phase; 4] = [Phase::Crawling, Phase::ProcessingOcr, Phase::Matching, Phase::Rendering];
+
+    /// The number that tasks and jobs carry in the database.
+    pub fn number(self) -> i16 {
+        self as i16
+    }
+
+    /// The phase with this number.
+    pub fn from_number(number: i16) -> Option<Phase> {
+        Phase::ALL.into_iter().find(|phase| phase.number() == number)
+    }
+
+    /// What comes behind it.
+    pub fn next(self) -> Option<Phase> {
+        Phase::from_number(self.number() + 1)
+    }
+
+    /// The job's status during the phase.
+    pub fn status(self) -> Status {
+        match self {
+            Phase::Crawling => Status::Crawling,
+            Phase::ProcessingOcr => Status::ProcessingOcr,
+            Phase::Matching => Status::Matching,
+            Phase::Rendering => Status::Rendering,
+        }
+    }
+
+    /// The job's progress at the beginning of the phase, in percent; the end is the next one's beginning.
+    pub fn starts_at(self) -> u8 {
+        match self {
+            Phase::Crawling => 25,
+            Phase::ProcessingOcr => 50,
+            Phase::Matching => 75,
+            Phase::Rendering => 90,
+        }
+    }
+
+    /// The job's progress at the end of the phase, in percent.
+    pub fn ends_at(self) -> u8 {
+        self.next().map_or(100, Phase::starts_at)
+    }
+
+    /// The stages whose items must be settled before the phase ends.
+    pub fn stages(self) -> impl Iterator<Item = Stage> {
+        Stage::ALL.into_iter().filter(move |stage| stage.phase() == self)
+    }
+}

@@ -1,0 +1,100 @@
+//! The one table of refusals: what the server says no to, and how every API words it.
+
+use std::fmt;
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    MalformedId,
+    JobNotFound,
+    JobEnded,
+    InvalidRequest,
+    UnknownTemplate,
+    RefusedAddress,
+    TooLarge,
+    TooMany,
+    UnreadableSpreadsheet,
+    RouteNotFound,
+    MethodNotAllowed,
+    Unavailable,
+    Internal,
+}
+
+impl Code {
+    /// Every code, for tests and documents.
+    pub const ALL: &[Code] = &[
+        Code::MalformedId,
+        Code::JobNotFound,
+        Code::JobEnded,
+        Code::InvalidRequest,
+        Code::UnknownTemplate,
+        Code::RefusedAddress,
+        Code::TooLarge,
+        Code::TooMany,
+        Code::UnreadableSpreadsheet,
+        Code::RouteNotFound,
+        Code::MethodNotAllowed,
+        Code::Unavailable,
+        Code::Internal,
+    ];
+
+    /// The word that programs compare: in `/v1`'s error bodies and in acknowledgements.
+    pub fn word(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status.
+    pub fn http_status(self) -> u16 {
+        self.row().1
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(self) -> bool {
+        self.row().2
+    }
+
+    fn row(self) -> (&'static str, u16, bool) {
+        match self {
+            //                              word                      http  retryable
+            Code::MalformedId           => ("malformed_id",           400,  false),
+            Code::JobNotFound           => ("job_not_found",          404,  false),
+            Code::JobEnded              => ("job_ended",              409,  false),
+            Code::InvalidRequest        => ("invalid_request",        400,  false),
+            Code::UnknownTemplate       => ("unknown_template",       400,  false),
+            Code::RefusedAddress        => ("refused_address",        400,  false),
+            Code::TooLarge              => ("too_large",              413,  false),
+            Code::TooMany               => ("too_many",               429,  true),
+            Code::UnreadableSpreadsheet => ("unreadable_spreadsheet", 400,  false),
+            Code::RouteNotFound         => ("route_not_found",        404,  false),
+            Code::MethodNotAllowed      => ("method_not_allowed",     405,  false),
+            Code::Unavailable           => ("unavailable",            503,  true),
+            Code::Internal              => ("internal",               500,  true),
+        }
+    }
+}
+
+/// A refusal with a sentence that says what was wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub code: Code,
+    pub message: String,
+}
+
+impl Rejection {
+    pub fn new(code: Code, message: impl Into<String>) -> Rejection {
+        Rejection { code, message: message.into() }
+    }
+
+    /// No job has this id.
+    pub fn job_not_found(id: impl fmt::Display) -> Rejection {
+        Rejection::new(Code::JobNotFound, format!("There is no job {id}; GET /v1/jobs lists the jobs."))
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Rejection {}

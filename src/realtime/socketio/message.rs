@@ -1,0 +1,151 @@
+//! What a Socket.IO client may say, and how it is read from the arguments of an event.
+
+use std::{convert::Infallible, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
+use serde_json::Value;
+use socketioxide::{
+    adapter::Adapter,
+    handler::{FromMessageParts, Value as Packet},
+    socket::Socket,
+};
+
+use crate::{
+    job::{Code, JobId, Rejection},
+    realtime::hub::{Door, Past},
+};
+
+/// Arguments that are looked at; what comes behind them is read and dropped.
+const MAX_ARGUMENTS: usize = 4;
+
+/// All arguments of an event, however many the client sent.
+#[derive(Debug)]
+pub struct Arguments(pub Vec<Value>);
+
+impl<'de> Deserialize<'de> for Arguments {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Arguments;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("the arguments of an event")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Arguments, A::Error> {
+                let mut arguments = Vec::new();
+                while arguments.len() < MAX_ARGUMENTS {
+                    match seq.next_element()? {
+                        Some(argument) => arguments.push(argument),
+                        None => return Ok(Arguments(arguments)),
+                    }
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Arguments(arguments))
+            }
+        }
+        // A tuple of any length: the parser hands all arguments to tuples only.
+        deserializer.deserialize_tuple(MAX_ARGUMENTS, Each)
+    }
+}
+
+/// Whether the client asked for an acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub struct WantsAck(pub bool);
+
+impl<A: Adapter> FromMessageParts<A> for WantsAck {
+    type Error = Infallible;
+
+    fn from_message_parts(_: &Arc<Socket<A>>, _: &mut Packet, ack_id: &Option<i64>) -> Result<Self, Infallible> {
+        Ok(WantsAck(ack_id.is_some()))
+    }
+}
+
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Subscribe { job: JobId, door: Door, past: Past },
+    Unsubscribe { job: JobId, door: Door },
+}
+
+/// The events that carry a [`Wish`].
+pub const WISHES: [(&str, Door, bool); 4] = [
+    ("job:subscribe", Door::Job, true),
+    ("job:unsubscribe", Door::Job, false),
+    ("automation:subscribe", Door::Automation, true),
+    ("automation:unsubscribe", Door::Automation, false),
+];
+
+impl Wish {
+    /// Reads the arguments of one of [`WISHES`]: a job id, and for a subscription perhaps `{after: seq}`.
+    pub fn read(event: &str, door: Door, subscribe: bool, arguments: &[Value]) -> Result<Wish, Rejection> {
+        let job = match arguments.first() {
+            Some(Value::String(id)) => id.parse()?,
+            other => {
+                let what = other.map_or("nothing", kind_of);
+                let message = format!("{event} takes a job id as its first argument, a string; it got {what}.");
+                return Err(Rejection::new(Code::MalformedId, message));
+            }
+        };
+        if !subscribe {
+            return Ok(Wish::Unsubscribe { job, door });
+        }
+        let past = match arguments.get(1).and_then(|options| options.get("after")) {
+            None => Past::Default,
+            Some(after) => match after.as_i64().and_then(|seq| i32::try_from(seq).ok()).filter(|seq| *seq >= 0) {
+                Some(seq) => Past::After(seq),
+                None => {
+                    let message = format!("{event}'s option `after` is a seq: a whole number from 0.");
+                    return Err(Rejection::new(Code::InvalidRequest, message));
+                }
+            },
+        };
+        Ok(Wish::Subscribe { job, door, past })
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    fn read(arguments: Value) -> Result<Wish, Code> {
+        let Value::Array(arguments) = arguments else { panic!("arguments are an array") };
+        Wish::read("job:subscribe", Door::Job, true, &arguments).map_err(|rejection| rejection.code)
+    }
+
+    #[test]
+    fn a_subscription_is_a_job_id_and_perhaps_a_seq() {
+        let job = ID.parse().unwrap();
+        assert_eq!(read(json!([ID])), Ok(Wish::Subscribe { job, door: Door::Job, past: Past::Default }));
+        assert_eq!(read(json!([ID, {"after": 7}])), Ok(Wish::Subscribe { job, door: Door::Job, past: Past::After(7) }));
+        assert_eq!(read(json!([ID, null])), Ok(Wish::Subscribe { job, door: Door::Job, past: Past::Default }));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in [json!([]), json!([5]), json!([null]), json!([{"id": ID}]), json!(["x"]), json!([format!("{ID}0")])] {
+            assert_eq!(read(bad.clone()), Err(Code::MalformedId), "{bad}");
+        }
+        for after in [json!(-1), json!("5"), json!(1.5), json!(4_000_000_000_u64)] {
+            assert_eq!(read(json!([ID, {"after": after}])), Err(Code::InvalidRequest));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Objects: screenshots and labels in a folder or in a bucket, and the public addresses that they load from.
+
+use std::{ops::Range, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use object_store::{
+    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions, local::LocalFileSystem, path,
+    prefix::PrefixStore,
+};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::config;
+
+/// What is known of a stored object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Artifact {
+    /// Such as `jobs/<job>/screenshots/<id>.png`.
+    pub key: String,
+    pub content_type: String,
+    /// Bytes.
+    pub size: i64,
+    /// Hexadecimal.
+    pub sha256: String,
+}
+
+/// An object, or a part of one.
+#[derive(Debug)]
+pub struct Object {
+    pub bytes: Bytes,
+    /// Of the whole object.
+    pub size: u64,
+    /// Which bytes these are.
+    pub range: Range<u64>,
+}
+
+/// Why an object could not be stored or fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobsError {
+    #[error("objects.url is {url:?}: {reason}; use \"\", file:///path or s3://bucket/prefix")]
+    Url { url: String, reason: String },
+    #[error("there is no object {0:?}")]
+    NotFound(String),
+    #[error("the asked range lies outside of the object")]
+    Range,
+    #[error("the object store failed: {0}")]
+    Failed(#[source] object_store::Error),
+}
+
+/// The object store. Cheap to clone.
+#[derive(Clone)]
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    address: Arc<str>,
+}
+
+impl Blobs {
+    /// Opens the store that `objects.url` names; `public_url` is this server's own public address.
+    pub fn open(settings: &config::Objects, data_dir: &Path, public_url: &Url) -> Result<Blobs, BlobsError> {
+        let fail = |reason: String| BlobsError::Url { url: settings.url.clone(), reason };
+        let local = |folder: &Path| -> Result<Arc<dyn ObjectStore>, BlobsError> {
+            std::fs::create_dir_all(folder).map_err(|e| fail(format!("cannot make {}: {e}", folder.display())))?;
+            let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| fail(e.to_string()))?;
+            Ok(Arc::new(store.with_automatic_cleanup(true)))
+        };
+        let store: Arc<dyn ObjectStore> = if settings.url.is_empty() {
+            local(&data_dir.join("objects"))?
+        } else {
+            let url = Url::parse(&settings.url).map_err(|e| fail(e.to_string()))?;
+            match url.scheme() {
+                "file" => local(&url.to_file_path().map_err(|()| fail("is no absolute path".into()))?)?,
+                "s3" => {
+                    let bucket = object_store::aws::AmazonS3Builder::from_env()
+                        .with_url(&settings.url)
+                        .build()
+                        .map_err(|e| fail(e.to_string()))?;
+                    let prefix = url.path().trim_matches('/');
+                    if prefix.is_empty() { Arc::new(bucket) } else { Arc::new(PrefixStore::new(bucket, prefix)) }
+                }
+                other => return Err(fail(format!("{other:?} is no known kind of store"))),
+            }
+        };
+        let public_url = public_url.as_str().trim_end_matches('/');
+        Ok(Blobs { store, address: settings.address.replace("{public_url}", public_url).into() })
+    }
+
+    /// The absolute public address of an object.
+    pub fn address(&self, key: &str) -> String {
+        self.address.replace("{key}", key)
+    }
+
+    /// Stores an object; a second time with the same key writes the same object again.
+    pub async fn put(&self, key: String, bytes: Bytes, content_type: &str) -> Result<Artifact, BlobsError> {
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let size = bytes.len() as i64;
+        let attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        let path = path::Path::from(key.as_str());
+        let put = match self.store.put_opts(&path, bytes.clone().into(), options).await {
+            // Folders keep no attributes; the artifact's row does.
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+                self.store.put(&path, bytes.into()).await
+            }
+            other => other,
+        };
+        put.map_err(BlobsError::Failed)?;
+        Ok(Artifact { key, content_type: content_type.to_owned(), size, sha256 })
+    }
+
+    /// Fetches an object or a part of it.
+    pub async fn get(&self, key: &str, range: Option<GetRange>) -> Result<Object, BlobsError> {
+        let path = path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()))?;
+        let options = GetOptions { range, ..GetOptions::default() };
+        let found = self.store.get_opts(&path, options).await.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => BlobsError::NotFound(key.to_owned()),
+            object_store::Error::Generic { source, .. } if source.to_string().to_lowercase().contains("range") => {
+                BlobsError::Range
+            }
+            other => BlobsError::Failed(other),
+        })?;
+        let (size, range) = (found.meta.size, found.range.clone());
+        Ok(Object { bytes: found.bytes().await.map_err(BlobsError::Failed)?, size, range })
+    }
+
+    /// Removes an object; one that is not there is no error.
+    pub async fn delete(&self, key: &str) -> Result<(), BlobsError> {
+        match self.store.delete(&path::Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(BlobsError::Failed(error)),
+        }
+    }
+}

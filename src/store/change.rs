@@ -1,0 +1,196 @@
+//! A change of a job: rows, tasks, state and events in one transaction.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use serde_json::json;
+use sqlx::{PgConnection, Row as _};
+
+use super::{Announcement, Lease, NewTask, Recorded, Row, Store, StoreError, jobs, journal, rows, tasks};
+use crate::{
+    event::{Event, JobProgress},
+    job::{Command, Job, JobId, Status},
+};
+
+/// What becomes of the task under whose lease a change is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settle {
+    /// It goes on; more will come.
+    Keep,
+    /// Its item is done.
+    Done,
+    /// Its item is given up, for the reason given.
+    GiveUp(String),
+}
+
+/// Everything that is to become true at once.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Rows that the events speak of.
+    pub rows: Vec<Row>,
+    /// Follow-up items; those that exist already are left as they are.
+    pub tasks: Vec<NewTask>,
+    /// Events that tell of the rows; the events of the job's own state follow them.
+    pub events: Vec<Event>,
+    /// Commands to the job, before the task is settled.
+    pub commands: Vec<Command>,
+    /// The results of a job without a plan that is completed now; a planned job's are its summary.
+    pub results: Option<serde_json::Value>,
+}
+
+/// What a change made.
+#[derive(Debug)]
+pub struct Changed {
+    /// The events of the change, in order.
+    pub events: Vec<Arc<Recorded>>,
+    /// The job's status by now.
+    pub status: Status,
+}
+
+impl Store {
+    /// Makes a change, under a task's lease if one is given.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the lease is lost; a rejection when the job is unknown or has ended. Nothing is
+    /// written then.
+    pub async fn change(
+        &self,
+        id: JobId,
+        lease: Option<(&Lease, Settle)>,
+        change: Change,
+    ) -> Result<Changed, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let locked = jobs::lock(&mut tx, id).await?;
+        let mut state = Working::new(locked);
+        if let Some((lease, settle)) = &lease {
+            tasks::hold(&mut tx, lease, settle).await?;
+        }
+        for row in &change.rows {
+            rows::insert(&mut tx, id, row).await?;
+        }
+        state.events = change.events;
+        state.results = change.results;
+        for (stage, items) in tasks::add(&mut tx, id, state.job.phase, &change.tasks).await? {
+            state.run(Command::Add { stage, items })?;
+        }
+        for command in change.commands {
+            state.run(command)?;
+        }
+        match lease {
+            Some((lease, Settle::Done)) => state.run(Command::Done { stage: lease.stage })?,
+            Some((lease, Settle::GiveUp(why))) => state.run(Command::GiveUp { stage: lease.stage, why })?,
+            Some((_, Settle::Keep)) | None => {}
+        }
+        self.finish(tx, state).await
+    }
+
+    /// Writes the state and the events of a change, commits and announces it.
+    pub(super) async fn finish(
+        &self,
+        mut tx: sqlx::Transaction<'static, sqlx::Postgres>,
+        mut state: Working,
+    ) -> Result<Changed, StoreError> {
+        let results = match (state.completes, state.results.take()) {
+            (false, _) => None,
+            (true, Some(results)) => Some(results),
+            (true, None) => Some(json!({ "summary": summary(&mut tx, &state.job).await? })),
+        };
+        if let Some(results) = &results {
+            let started = state.record.started_at.unwrap_or(state.record.created_at);
+            let duration = (Utc::now() - started).num_milliseconds().max(0) as u64;
+            state.events.push(crate::job::completed(results.clone(), duration));
+        }
+        let id = state.job.id;
+        let ended = state.job.status.is_ended();
+        let tasks_moved = tasks::follow_phase(&mut tx, id, state.phase_before, state.job.phase, ended).await?;
+        let drafts: Vec<journal::Draft> = state
+            .events
+            .into_iter()
+            .zip(state.record.last_seq + 1..)
+            .map(|(event, seq)| journal::Draft { job: id, seq, event })
+            .collect();
+        let last_seq = state.record.last_seq + drafts.len() as i32;
+        let error = drafts.iter().rev().find_map(|draft| match &draft.event {
+            Event::JobFailed(failed) => Some(failed.error.clone()),
+            _ => None,
+        });
+        jobs::write(&mut tx, &state.job, last_seq, error.as_deref(), results.as_ref()).await?;
+        let events = journal::write(&mut tx, &drafts).await?;
+        tx.commit().await?;
+
+        self.announce(Announcement::Committed(events.clone()));
+        if let Some(progress) = state.progress {
+            self.announce_progress(id, progress);
+        }
+        if tasks_moved || state.job.tallies != state.tallies_before {
+            self.new_tasks.notify_waiters();
+        }
+        if ended {
+            let _ = self.ended.send(id);
+        }
+        Ok(Changed { events, status: state.job.status })
+    }
+}
+
+/// A job on its way from its locked row to its new one.
+pub(super) struct Working {
+    record: jobs::JobRecord,
+    job: Job,
+    events: Vec<Event>,
+    progress: Option<JobProgress>,
+    completes: bool,
+    results: Option<serde_json::Value>,
+    phase_before: crate::job::Phase,
+    tallies_before: std::collections::BTreeMap<crate::job::Stage, crate::job::Tally>,
+}
+
+impl Working {
+    pub(super) fn new(record: jobs::JobRecord) -> Working {
+        Working {
+            job: record.job.clone(),
+            events: Vec::new(),
+            progress: None,
+            completes: false,
+            results: None,
+            phase_before: record.job.phase,
+            tallies_before: record.job.tallies.clone(),
+            record,
+        }
+    }
+
+    pub(super) fn run(&mut self, command: Command) -> Result<(), StoreError> {
+        let decision = self.job.decide(command)?;
+        self.events.extend(decision.events);
+        self.progress = decision.progress.or(self.progress.take());
+        self.completes |= decision.completes;
+        Ok(())
+    }
+}
+
+/// The object that `job:completed` carries and the job keeps: counts that pages show.
+async fn summary(tx: &mut PgConnection, job: &Job) -> Result<serde_json::Value, StoreError> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM screenshots WHERE job_id = $1),
+                (SELECT count(*) FROM ocr_results WHERE job_id = $1 AND error IS NULL),
+                (SELECT count(*) FROM ocr_results WHERE job_id = $1 AND error IS NOT NULL),
+                (SELECT count(*) FROM matches WHERE job_id = $1 AND success),
+                (SELECT count(*) FROM matches WHERE job_id = $1 AND NOT success),
+                (SELECT count(*) FROM labels WHERE job_id = $1 AND error IS NULL),
+                (SELECT coalesce(avg(confidence), 0)::float8 FROM ocr_results WHERE job_id = $1 AND error IS NULL)",
+    )
+    .bind(job.id.0)
+    .fetch_one(tx)
+    .await?;
+    let count = |i: usize| row.try_get::<i64, _>(i);
+    let confidence: f64 = row.try_get(6)?;
+    Ok(json!({
+        "totalProducts": count(0)?,
+        "successfulOCR": count(1)?,
+        "failedOCR": count(2)?,
+        "successfulMatches": count(3)?,
+        "failedMatches": count(4)?,
+        "labelsGenerated": count(5)?,
+        "averageConfidence": (confidence * 10.0).round() / 10.0,
+        "skipped": job.errors.len(),
+    }))
+}

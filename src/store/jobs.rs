@@ -1,0 +1,266 @@
+//! Jobs: their rows, and the lists that people look at.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+use super::{Change, Changed, Store, StoreError, change::Working, tasks};
+use crate::{
+    event::{JobType, Timestamp},
+    job::{Command, Job, JobConfig, JobId, Phase, Rejection, Stage, Status, Tally},
+};
+
+/// A job to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    pub id: JobId,
+    pub job_type: JobType,
+    pub name: String,
+    /// `None` for a job without a plan of stages.
+    pub config: Option<JobConfig>,
+}
+
+/// A job's row.
+#[derive(Clone, Debug)]
+pub struct JobRecord {
+    pub job: Job,
+    /// `None` for a job without a plan of stages.
+    pub config: Option<JobConfig>,
+    /// The seq of its newest event.
+    pub last_seq: i32,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What `job:completed` carried.
+    pub results: Option<serde_json::Value>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Which part of the list of jobs is wanted, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub limit: i64,
+    pub offset: i64,
+    pub status: Option<Status>,
+}
+
+/// Counts over all jobs.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    pub total_jobs: i64,
+    pub active_jobs: i64,
+    pub completed_jobs: i64,
+    pub failed_jobs: i64,
+    pub total_labels_generated: i64,
+    /// Milliseconds from start to end over completed jobs; 0 for none.
+    pub average_processing_time: f64,
+}
+
+impl Store {
+    /// Accepts a job: its row, its first task if it has a plan, and `job:created`.
+    pub async fn create(&self, new: NewJob) -> Result<Changed, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let max_products = new.config.as_ref().map_or(0, |config| config.max_products);
+        let job = Job::new(new.id, new.job_type, new.name, max_products);
+        let now = Utc::now();
+        sqlx::query(
+            "INSERT INTO jobs (id, job_type, name, status, phase, progress, tallies, errors, config, template_id,
+                               import_id, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, '{}', '[]', $7, $8, $9, $10, $10)",
+        )
+        .bind(job.id.0)
+        .bind(word(job.job_type)?)
+        .bind(&job.name)
+        .bind(job.status.word())
+        .bind(job.phase.number())
+        .bind(i16::from(job.progress))
+        .bind(Json(&new.config))
+        .bind(new.config.as_ref().map(|config| &config.template_id))
+        .bind(new.config.as_ref().and_then(|config| config.import_id))
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        let planned = new.config.is_some();
+        let mut state = Working::new(JobRecord {
+            job,
+            config: new.config,
+            last_seq: 0,
+            error: None,
+            results: None,
+            created_at: now,
+            updated_at: now,
+            started_at: None,
+            ended_at: None,
+        });
+        state.run(Command::Create)?;
+        if planned {
+            let first = tasks::NewTask::new(Stage::Crawl, 0, new.id.derive("crawl", ""), &())?;
+            for (stage, items) in tasks::add(&mut tx, new.id, Phase::Crawling, &[first]).await? {
+                state.run(Command::Add { stage, items })?;
+            }
+        }
+        self.finish(tx, state).await
+    }
+
+    /// Ends a job because a person no longer wants it.
+    pub async fn cancel(&self, id: JobId) -> Result<Changed, StoreError> {
+        self.change(id, None, Change { commands: vec![Command::Cancel], ..Change::default() }).await
+    }
+
+    /// One job.
+    pub async fn job(&self, id: JobId) -> Result<JobRecord, StoreError> {
+        let row = sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id.0).fetch_optional(&self.pool).await?;
+        record(row.ok_or_else(|| Rejection::job_not_found(id))?)
+    }
+
+    /// A page of the list of jobs, newest first, and how many there are in all.
+    pub async fn jobs(&self, page: Page) -> Result<(Vec<JobRecord>, i64), StoreError> {
+        let status = page.status.map(Status::word);
+        let total = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE $1::text IS NULL OR status = $1")
+            .bind(status)
+            .fetch_one(&self.pool)
+            .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM jobs WHERE $1::text IS NULL OR status = $1 ORDER BY created_at DESC, id LIMIT $2 OFFSET $3",
+        )
+        .bind(status)
+        .bind(page.limit)
+        .bind(page.offset)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok((rows.into_iter().map(record).collect::<Result<_, _>>()?, total))
+    }
+
+    /// Removes a job that has ended, with everything that speaks of it; returns the keys of its objects, which are
+    /// the caller's to remove.
+    ///
+    /// # Errors
+    /// [`crate::job::Code::JobNotFound`]; [`crate::job::Code::InvalidRequest`] while it is at work.
+    pub async fn delete(&self, id: JobId) -> Result<Vec<String>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let record = lock(&mut tx, id).await?;
+        if !record.job.status.is_ended() {
+            let message = format!("Job {id} is still at work; cancel it first.");
+            return Err(Rejection::new(crate::job::Code::InvalidRequest, message).into());
+        }
+        let keys = sqlx::query_scalar("SELECT key FROM artifacts WHERE job_id = $1")
+            .bind(id.0)
+            .fetch_all(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(keys)
+    }
+
+    /// Counts over all jobs.
+    pub async fn stats(&self) -> Result<Stats, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*), count(*) FILTER (WHERE ended_at IS NULL),
+                    count(*) FILTER (WHERE status = 'completed'),
+                    count(*) FILTER (WHERE status IN ('failed', 'cancelled')),
+                    (SELECT count(*) FROM labels WHERE error IS NULL),
+                    coalesce(avg(extract(epoch FROM ended_at - started_at) * 1000)
+                             FILTER (WHERE status = 'completed'), 0)::float8
+             FROM jobs",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Stats {
+            total_jobs: row.try_get(0)?,
+            active_jobs: row.try_get(1)?,
+            completed_jobs: row.try_get(2)?,
+            failed_jobs: row.try_get(3)?,
+            total_labels_generated: row.try_get(4)?,
+            average_processing_time: row.try_get::<f64, _>(5)?.round(),
+        })
+    }
+}
+
+/// Reads a job's row and keeps others from changing it until the transaction ends.
+pub(super) async fn lock(tx: &mut PgConnection, id: JobId) -> Result<JobRecord, StoreError> {
+    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1 FOR UPDATE").bind(id.0).fetch_optional(tx).await?;
+    record(row.ok_or_else(|| Rejection::job_not_found(id))?)
+}
+
+/// Writes what the rules made of a locked job.
+pub(super) async fn write(
+    tx: &mut PgConnection,
+    job: &Job,
+    last_seq: i32,
+    error: Option<&str>,
+    results: Option<&serde_json::Value>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE jobs SET status = $2, phase = $3, progress = $4, tallies = $5, errors = $6, last_seq = $7,
+                error = coalesce($8, error), results = coalesce($9, results), updated_at = $10,
+                started_at = CASE WHEN $2 = 'pending' THEN started_at ELSE coalesce(started_at, $10) END,
+                ended_at = CASE WHEN $11 THEN $10 END
+         WHERE id = $1",
+    )
+    .bind(job.id.0)
+    .bind(job.status.word())
+    .bind(job.phase.number())
+    .bind(i16::from(job.progress))
+    .bind(Json(&job.tallies))
+    .bind(Json(&job.errors))
+    .bind(last_seq)
+    .bind(error)
+    .bind(results.map(Json))
+    .bind(Utc::now())
+    .bind(job.status.is_ended())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The status column of a row of jobs.
+pub(super) fn status(row: &PgRow) -> Result<Status, StoreError> {
+    let word: String = row.try_get("status")?;
+    Status::from_word(&word).ok_or_else(|| StoreError::Corrupt { table: "jobs", detail: format!("status {word:?}") })
+}
+
+fn record(row: PgRow) -> Result<JobRecord, StoreError> {
+    let corrupt = |detail: String| StoreError::Corrupt { table: "jobs", detail };
+    let phase: i16 = row.try_get("phase")?;
+    let config: Option<JobConfig> = row.try_get::<Json<Option<JobConfig>>, _>("config")?.0;
+    Ok(JobRecord {
+        job: Job {
+            id: JobId(row.try_get::<Uuid, _>("id")?),
+            job_type: from_word(&row.try_get::<String, _>("job_type")?).map_err(corrupt)?,
+            name: row.try_get("name")?,
+            status: status(&row)?,
+            phase: Phase::from_number(phase).ok_or_else(|| corrupt(format!("phase {phase}")))?,
+            progress: row.try_get::<i16, _>("progress")?.clamp(0, 100) as u8,
+            tallies: row.try_get::<Json<BTreeMap<Stage, Tally>>, _>("tallies")?.0,
+            errors: row.try_get::<Json<Vec<String>>, _>("errors")?.0,
+            max_products: config.as_ref().map_or(0, |config| config.max_products),
+        },
+        config,
+        last_seq: row.try_get("last_seq")?,
+        error: row.try_get("error")?,
+        results: row.try_get::<Option<Json<serde_json::Value>>, _>("results")?.map(|json| json.0),
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        started_at: row.try_get("started_at")?,
+        ended_at: row.try_get("ended_at")?,
+    })
+}
+
+/// A unit variant as the word that serde gives it.
+pub(super) fn word<T: Serialize>(value: T) -> Result<String, StoreError> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => Ok(word),
+        other => Err(StoreError::Corrupt { table: "(word)", detail: format!("{other:?} is not a word") }),
+    }
+}
+
+/// The unit variant with this word.
+pub(super) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned())).map_err(|error| error.to_string())
+}

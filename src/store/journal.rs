@@ -1,0 +1,332 @@
+//! The journal: every event of every job, in the order of commits, and the appender that writes many at once.
+//!
+//! Positions come from one counter row whose lock is held until commit, so their order is the order of commits: a
+//! reader that asks for `position > last` can skip nothing. (A sequence cannot promise this: a transaction that
+//! commits late shows a lower number after a higher one was read.) Positions have no gaps, for a transaction that
+//! rolls back gives its numbers back.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use chrono::Utc;
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::{Announcement, Store, StoreError};
+use crate::{
+    event::{Class, Event, Kind, Timestamp},
+    job::{Code, JobId, Rejection},
+};
+
+/// Appends that may wait; callers beyond that wait for room.
+const WAITING_APPENDS: usize = 4096;
+/// Appends written in one transaction at the most.
+const BATCH: usize = 1024;
+
+/// An event as it stands in the journal.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Its place among all events.
+    pub position: i64,
+    pub job: JobId,
+    /// Its place among its job's events, from 1.
+    pub seq: i32,
+    /// Its wire name.
+    pub kind: Cow<'static, str>,
+    /// What clients get.
+    pub payload: Box<RawValue>,
+    pub at: Timestamp,
+}
+
+impl Recorded {
+    /// To whom it goes; a name that this version does not know goes to its job's room.
+    pub fn class(&self) -> Class {
+        Kind::from_wire_name(&self.kind).map_or(Class::Milestone, Kind::class)
+    }
+
+    /// Whether it ends its job.
+    pub fn is_terminal(&self) -> bool {
+        matches!(&*self.kind, "job:completed" | "job:failed")
+    }
+}
+
+/// A live event that is not journaled; the newest of a job and kind replaces the older ones.
+#[derive(Debug)]
+pub struct Transient {
+    pub job: JobId,
+    pub kind: Kind,
+    pub payload: Box<RawValue>,
+}
+
+impl Transient {
+    pub(super) fn new(job: JobId, event: Event) -> Transient {
+        Transient { job, kind: event.kind(), payload: event.encode(Some(job), Utc::now()) }
+    }
+}
+
+/// Where a job's events stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The newest event's seq; 0 for none.
+    pub seq: i32,
+    pub status: crate::job::Status,
+}
+
+/// An event with its place, not yet in the journal.
+pub(super) struct Draft {
+    pub job: JobId,
+    pub seq: i32,
+    pub event: Event,
+}
+
+/// Writes events behind all others; the caller's transaction holds the rows of their jobs and commits next.
+pub(super) async fn write(tx: &mut PgConnection, drafts: &[Draft]) -> Result<Vec<Arc<Recorded>>, sqlx::Error> {
+    if drafts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let at = Utc::now();
+    let mut jobs: Vec<Uuid> = Vec::with_capacity(drafts.len());
+    let mut seqs: Vec<i32> = Vec::with_capacity(drafts.len());
+    let mut kinds: Vec<&'static str> = Vec::with_capacity(drafts.len());
+    let mut payloads: Vec<Box<RawValue>> = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        jobs.push(draft.job.0);
+        seqs.push(draft.seq);
+        kinds.push(draft.event.kind().wire_name());
+        payloads.push(draft.event.encode(Some(draft.job), at));
+    }
+    let texts: Vec<&str> = payloads.iter().map(|payload| payload.get()).collect();
+    let last: i64 = sqlx::query_scalar(
+        "WITH head AS (UPDATE journal_head SET position = position + $5 WHERE id = 1 RETURNING position),
+              written AS (
+                  INSERT INTO events (position, job_id, seq, kind, payload, created_at)
+                  SELECT head.position - $5 + e.i, e.job_id, e.seq, e.kind, e.payload::json, $6
+                  FROM head, UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[])
+                       WITH ORDINALITY AS e (job_id, seq, kind, payload, i))
+         SELECT position FROM head",
+    )
+    .bind(&jobs)
+    .bind(&seqs)
+    .bind(&kinds)
+    .bind(&texts)
+    .bind(drafts.len() as i64)
+    .bind(at)
+    .fetch_one(tx)
+    .await?;
+    let first = last - drafts.len() as i64 + 1;
+    let recorded = drafts.iter().zip(payloads).zip(first..).map(|((draft, payload), position)| {
+        let kind = Cow::Borrowed(draft.event.kind().wire_name());
+        Arc::new(Recorded { position, job: draft.job, seq: draft.seq, kind, payload, at })
+    });
+    Ok(recorded.collect())
+}
+
+impl Store {
+    /// Appends events that change nothing but the journal, together with whatever others append at the same time.
+    ///
+    /// # Errors
+    /// [`Code::JobNotFound`] and [`Code::JobEnded`]; [`StoreError::Unavailable`] when the commit failed.
+    pub async fn append(&self, job: JobId, events: Vec<Event>) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        self.appender.append(job, events).await
+    }
+
+    /// Sends progress that is not journaled.
+    pub fn tell(&self, job: JobId, event: Event) {
+        self.announce(Announcement::Transient(Arc::new(Transient::new(job, event))));
+    }
+
+    /// The position of the newest event.
+    pub async fn position(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT position FROM journal_head WHERE id = 1").fetch_one(&self.pool).await?)
+    }
+
+    /// All events behind a position, oldest first, at most `limit`.
+    pub async fn tail(&self, after: i64, limit: i64) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM events WHERE position > $1 ORDER BY position LIMIT $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter().map(recorded).collect()
+    }
+
+    /// One job's events behind a position and up to another, oldest first, at most `limit`; `after_seq` is a seq at or
+    /// before that position, from which the journal is searched.
+    pub async fn events_between(
+        &self,
+        job: JobId,
+        after_seq: i32,
+        after: i64,
+        up_to: i64,
+        limit: i64,
+    ) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM events WHERE job_id = $1 AND seq > $2 AND position > $3 AND position <= $4
+             ORDER BY seq LIMIT $5",
+        )
+        .bind(job.0)
+        .bind(after_seq)
+        .bind(after)
+        .bind(up_to)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(recorded).collect()
+    }
+
+    /// What the live stream told about some jobs behind a position and up to another, and to everybody, oldest first,
+    /// at most `limit`.
+    pub async fn tail_of(
+        &self,
+        jobs: &[Uuid],
+        after: i64,
+        up_to: i64,
+        limit: i64,
+    ) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM events WHERE (job_id = ANY($1) OR kind = 'job:created') AND position > $2 AND position <= $3
+             ORDER BY position LIMIT $4",
+        )
+        .bind(jobs)
+        .bind(after)
+        .bind(up_to)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(recorded).collect()
+    }
+
+    /// One job's events behind a seq, oldest first, at most `limit`.
+    pub async fn events(&self, job: JobId, after: i32, limit: i64) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM events WHERE job_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+            .bind(job.0)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter().map(recorded).collect()
+    }
+
+    /// The seq and status of a job.
+    ///
+    /// # Errors
+    /// [`Code::JobNotFound`].
+    pub async fn head(&self, job: JobId) -> Result<Head, StoreError> {
+        let row = sqlx::query("SELECT last_seq, status FROM jobs WHERE id = $1")
+            .bind(job.0)
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or_else(|| Rejection::job_not_found(job))?;
+        Ok(Head { seq: row.try_get("last_seq")?, status: super::jobs::status(&row)? })
+    }
+}
+
+fn recorded(row: PgRow) -> Result<Arc<Recorded>, StoreError> {
+    let payload: sqlx::types::Json<Box<RawValue>> = row.try_get("payload")?;
+    let kind: String = row.try_get("kind")?;
+    // Known names are not allocated again.
+    let kind = Kind::from_wire_name(&kind).map_or(Cow::Owned(kind), |known| Cow::Borrowed(known.wire_name()));
+    Ok(Arc::new(Recorded {
+        position: row.try_get("position")?,
+        job: JobId(row.try_get("job_id")?),
+        seq: row.try_get("seq")?,
+        kind,
+        payload: payload.0,
+        at: row.try_get("created_at")?,
+    }))
+}
+
+type Answer = Result<Vec<Arc<Recorded>>, StoreError>;
+
+struct Append {
+    job: JobId,
+    events: Vec<Event>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The one task of this process that appends events without domain rows: appends that arrive together share a
+/// transaction, and so the wait for the disk and for the head's lock.
+#[derive(Clone)]
+pub(super) struct Appender(mpsc::Sender<Append>);
+
+impl Appender {
+    pub(super) fn start(pool: PgPool, announcements: mpsc::Sender<Announcement>) -> Appender {
+        let (sender, mut receiver) = mpsc::channel::<Append>(WAITING_APPENDS);
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while receiver.recv_many(&mut batch, BATCH).await > 0 {
+                let drained: Vec<Append> = std::mem::take(&mut batch);
+                match commit(&pool, &drained).await {
+                    Ok(answers) => {
+                        let events = answers.iter().filter_map(|a| a.as_ref().ok()).flatten().cloned().collect();
+                        let _ = announcements.try_send(Announcement::Committed(events));
+                        for (append, answer) in drained.into_iter().zip(answers) {
+                            let _ = append.answer.send(answer);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, appends = drained.len(), "a batch could not be appended to the journal");
+                        for append in drained {
+                            let _ = append.answer.send(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)));
+                        }
+                    }
+                }
+            }
+        });
+        Appender(sender)
+    }
+
+    async fn append(&self, job: JobId, events: Vec<Event>) -> Answer {
+        let gone = || StoreError::Unavailable(sqlx::Error::PoolClosed);
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Append { job, events, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+/// One transaction for all appends: job rows in the order of their ids, then the head.
+async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::Error> {
+    let mut wanted: Vec<Uuid> = appends.iter().map(|append| append.job.0).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut tx = pool.begin().await?;
+    let rows = sqlx::query("SELECT id, last_seq, ended_at IS NOT NULL FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+        .bind(&wanted)
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut jobs: HashMap<Uuid, (i32, bool)> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        jobs.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
+    }
+    let mut drafts = Vec::new();
+    let mut counts: Vec<Result<usize, Rejection>> = Vec::with_capacity(appends.len());
+    for append in appends {
+        counts.push(match jobs.get_mut(&append.job.0) {
+            None => Err(Rejection::job_not_found(append.job)),
+            Some((_, true)) => {
+                Err(Rejection::new(Code::JobEnded, format!("Job {} has already ended.", append.job)))
+            }
+            Some((seq, false)) => {
+                for event in &append.events {
+                    *seq += 1;
+                    drafts.push(Draft { job: append.job, seq: *seq, event: event.clone() });
+                }
+                Ok(append.events.len())
+            }
+        });
+    }
+    let (ids, seqs): (Vec<Uuid>, Vec<i32>) =
+        jobs.iter().filter(|(_, (_, ended))| !ended).map(|(id, (seq, _))| (*id, *seq)).unzip();
+    sqlx::query(
+        "UPDATE jobs SET last_seq = n.seq, updated_at = now()
+         FROM UNNEST($1::uuid[], $2::int[]) AS n (id, seq) WHERE jobs.id = n.id",
+    )
+    .bind(&ids)
+    .bind(&seqs)
+    .execute(&mut *tx)
+    .await?;
+    let mut recorded = write(&mut tx, &drafts).await?.into_iter();
+    tx.commit().await?;
+    Ok(counts.into_iter().map(|count| Ok(recorded.by_ref().take(count?).collect())).collect())
+}

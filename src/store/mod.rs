@@ -1,0 +1,161 @@
+//! Where state rests: the only home of SQL and of the object store's addresses.
+//!
+//! Every change of a job is one [`Store::change`]: in one transaction the rows that it speaks of, its follow-up
+//! tasks, the job's new state and its events. Nobody tells clients anything directly; what was committed is
+//! announced ([`Announcement`]) and, should an announcement be lost, found again in the journal.
+
+mod blobs;
+mod change;
+pub mod embedded;
+mod jobs;
+mod journal;
+mod products;
+mod rows;
+mod tasks;
+mod templates;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::sync::{Notify, broadcast, mpsc};
+
+pub use blobs::{Artifact, Blobs, BlobsError, Object};
+pub use change::{Change, Changed, Settle};
+pub use jobs::{JobRecord, NewJob, Page, Stats};
+pub use journal::{Head, Recorded, Transient};
+pub use products::{Import, ListedRow, NewImport};
+pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use tasks::{Claimed, Lease, NewTask, Reaped};
+pub use templates::Template;
+
+use crate::{config, event::JobProgress, job::{JobId, Rejection}};
+
+/// Announcements that may wait for the hub; the journal has what does not fit.
+const ANNOUNCEMENTS: usize = 4096;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The request itself is refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Another worker owns the task by now; what this one did is thrown away.
+    #[error("the task's lease was lost to another worker")]
+    Fenced,
+    /// The database did not answer; the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// A row does not hold what this version wrote.
+    #[error("table {table} holds what this version of Jobcast cannot read: {detail}")]
+    Corrupt { table: &'static str, detail: String },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { index, source } => {
+                StoreError::Corrupt { table: "(see column)", detail: format!("column {index}: {source}") }
+            }
+            other => StoreError::Unavailable(other),
+        }
+    }
+}
+
+/// What a commit or a transient event tells this node's hub and workers.
+#[derive(Clone, Debug)]
+pub enum Announcement {
+    /// Events that are in the journal now, in the order of their positions.
+    Committed(Vec<Arc<Recorded>>),
+    /// Progress that is not journaled.
+    Transient(Arc<Transient>),
+}
+
+/// The database, the journal's appender and the announcements of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    announcements: mpsc::Sender<Announcement>,
+    appender: journal::Appender,
+    new_tasks: Arc<Notify>,
+    ended: broadcast::Sender<JobId>,
+}
+
+impl Store {
+    /// Connects and brings the tables up to date. The receiver is for the one hub of this process.
+    ///
+    /// # Errors
+    /// A sentence that says what to check when the server cannot be reached or migrated.
+    pub async fn open(
+        options: PgConnectOptions,
+        settings: &config::Database,
+    ) -> Result<(Store, mpsc::Receiver<Announcement>), OpenError> {
+        let pool = pool(options, settings).await?;
+        migrate(&pool).await?;
+        let (announcements, receiver) = mpsc::channel(ANNOUNCEMENTS);
+        let appender = journal::Appender::start(pool.clone(), announcements.clone());
+        let store = Store { pool, announcements, appender, new_tasks: Arc::default(), ended: broadcast::channel(256).0 };
+        Ok((store, receiver))
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes all connections; calls that still run end first.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Wakes workers of this process when tasks were added or made ready.
+    pub fn new_tasks(&self) -> Arc<Notify> {
+        self.new_tasks.clone()
+    }
+
+    /// Jobs that ended in this process, so that its workers stop at once.
+    pub fn ended_jobs(&self) -> broadcast::Receiver<JobId> {
+        self.ended.subscribe()
+    }
+
+    /// Tells the hub; when it is busy the journal tells it later.
+    fn announce(&self, announcement: Announcement) {
+        let _ = self.announcements.try_send(announcement);
+    }
+
+    fn announce_progress(&self, job: JobId, progress: JobProgress) {
+        self.announce(Announcement::Transient(Arc::new(Transient::new(job, progress.into()))));
+    }
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot connect to the database ({0}); check --database-url and that the server runs and takes connections")]
+    Connect(#[source] sqlx::Error),
+    #[error("cannot bring the database's tables up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+async fn pool(options: PgConnectOptions, settings: &config::Database) -> Result<PgPool, OpenError> {
+    PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        .idle_timeout(Duration::from_secs(300))
+        .connect_with(options.application_name("jobcast"))
+        .await
+        .map_err(OpenError::Connect)
+}
+
+/// Brings the tables up to date.
+pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
+    sqlx::migrate!().run(pool).await
+}
+
+/// Connects for [`migrate`] alone.
+pub async fn connect(options: PgConnectOptions, settings: &config::Database) -> Result<PgPool, OpenError> {
+    pool(options, settings).await
+}

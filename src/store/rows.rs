@@ -1,0 +1,250 @@
+//! The rows that a job's events speak of: artifacts, screenshots, readings, matches and labels.
+
+use serde_json::Value;
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{Artifact, Store, StoreError};
+use crate::{event::Timestamp, job::JobId};
+
+/// A row to be written with the event that tells of it.
+#[derive(Debug)]
+pub enum Row {
+    Artifact(Artifact),
+    Screenshot(ScreenshotRow),
+    Ocr(OcrRow),
+    Match(MatchRow),
+    Label(LabelRow),
+}
+
+#[derive(Clone, Debug)]
+pub struct ScreenshotRow {
+    pub id: Uuid,
+    pub ordinal: i32,
+    pub product_url: String,
+    pub product_name: Option<String>,
+    pub image_key: String,
+    pub thumbnail_key: String,
+    /// Pixels.
+    pub width: i32,
+    pub height: i32,
+    /// Bytes of the PNG.
+    pub file_size: i64,
+    /// Whether the page had finished loading.
+    pub complete: bool,
+    /// `ProductFacts` that the page declares.
+    pub page_facts: Value,
+}
+
+#[derive(Clone, Debug)]
+pub struct OcrRow {
+    pub id: Uuid,
+    pub screenshot_id: Uuid,
+    pub ordinal: i32,
+    /// 0 to 100.
+    pub confidence: f64,
+    pub full_text: String,
+    /// What the picture alone says, with word boxes.
+    pub reading: Value,
+    /// `ProductFacts` after the cross-check.
+    pub facts: Value,
+    pub disagreements: Value,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct MatchRow {
+    pub id: Uuid,
+    pub ocr_result_id: Uuid,
+    pub ordinal: i32,
+    pub success: bool,
+    /// `exact` or `fuzzy`.
+    pub match_type: Option<String>,
+    /// `articleNumber`, `ean`, `productName` or `fuzzy`.
+    pub matched_by: Option<String>,
+    /// 0 to 1.
+    pub score: f64,
+    /// `ProductFacts` of the known product.
+    pub listed: Option<Value>,
+    pub warnings: Value,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LabelRow {
+    pub id: Uuid,
+    pub match_id: Uuid,
+    pub template_id: String,
+    pub ordinal: i32,
+    pub article_number: String,
+    pub facts: Value,
+    pub image_key: Option<String>,
+    pub pdf_key: Option<String>,
+    /// Pixels.
+    pub width: Option<i32>,
+    pub height: Option<i32>,
+    /// Bytes of the PNG.
+    pub file_size: Option<i64>,
+    /// Milliseconds.
+    pub render_ms: Option<i32>,
+    pub warnings: Value,
+    pub error: Option<String>,
+    pub created_at: Timestamp,
+}
+
+/// Writes one row of a job. Artifacts may have been written by an attempt that did not come to its end.
+pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Result<(), sqlx::Error> {
+    match row {
+        Row::Artifact(a) => sqlx::query(
+            "INSERT INTO artifacts (key, job_id, content_type, size, sha256) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (key) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256",
+        )
+        .bind(&a.key)
+        .bind(job.0)
+        .bind(&a.content_type)
+        .bind(a.size)
+        .bind(&a.sha256),
+        Row::Screenshot(s) => sqlx::query(
+            "INSERT INTO screenshots (id, job_id, ordinal, product_url, product_name, image_key, thumbnail_key,
+                                      width, height, file_size, complete, page_facts)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(s.id)
+        .bind(job.0)
+        .bind(s.ordinal)
+        .bind(&s.product_url)
+        .bind(&s.product_name)
+        .bind(&s.image_key)
+        .bind(&s.thumbnail_key)
+        .bind(s.width)
+        .bind(s.height)
+        .bind(s.file_size)
+        .bind(s.complete)
+        .bind(&s.page_facts),
+        Row::Ocr(o) => sqlx::query(
+            "INSERT INTO ocr_results (id, job_id, screenshot_id, ordinal, confidence, full_text, reading, facts,
+                                      disagreements, error)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(o.id)
+        .bind(job.0)
+        .bind(o.screenshot_id)
+        .bind(o.ordinal)
+        .bind(o.confidence)
+        .bind(&o.full_text)
+        .bind(&o.reading)
+        .bind(&o.facts)
+        .bind(&o.disagreements)
+        .bind(&o.error),
+        Row::Match(m) => sqlx::query(
+            "INSERT INTO matches (id, job_id, ocr_result_id, ordinal, success, match_type, matched_by, score, listed,
+                                  warnings, reason)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(m.id)
+        .bind(job.0)
+        .bind(m.ocr_result_id)
+        .bind(m.ordinal)
+        .bind(m.success)
+        .bind(&m.match_type)
+        .bind(&m.matched_by)
+        .bind(m.score)
+        .bind(&m.listed)
+        .bind(&m.warnings)
+        .bind(&m.reason),
+        Row::Label(l) => sqlx::query(
+            "INSERT INTO labels (id, job_id, match_id, template_id, ordinal, article_number, facts, image_key, pdf_key,
+                                 width, height, file_size, render_ms, warnings, error, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        )
+        .bind(l.id)
+        .bind(job.0)
+        .bind(l.match_id)
+        .bind(&l.template_id)
+        .bind(l.ordinal)
+        .bind(&l.article_number)
+        .bind(&l.facts)
+        .bind(&l.image_key)
+        .bind(&l.pdf_key)
+        .bind(l.width)
+        .bind(l.height)
+        .bind(l.file_size)
+        .bind(l.render_ms)
+        .bind(&l.warnings)
+        .bind(&l.error)
+        .bind(l.created_at),
+    }
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// Rows of one table that belong to a job, in the order of their items.
+macro_rules! rows_of_job {
+    ($(#[$doc:meta])* $method:ident, $one:ident, $table:literal, $type:ident { $($field:ident),* $(,)? }) => {
+        $(#[$doc])*
+        pub async fn $method(&self, job: JobId) -> Result<Vec<$type>, StoreError> {
+            let rows = sqlx::query(concat!("SELECT * FROM ", $table, " WHERE job_id = $1 ORDER BY ordinal, id"))
+                .bind(job.0)
+                .fetch_all(&self.pool)
+                .await?;
+            rows.iter().map(|row| Ok($type { $($field: row.try_get(stringify!($field))?),* })).collect()
+        }
+
+        /// One of them.
+        pub async fn $one(&self, id: Uuid) -> Result<Option<$type>, StoreError> {
+            let row = sqlx::query(concat!("SELECT * FROM ", $table, " WHERE id = $1"))
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?;
+            row.map(|row| Ok($type { $($field: row.try_get(stringify!($field))?),* })).transpose()
+        }
+    };
+}
+
+impl Store {
+    rows_of_job!(
+        /// A job's screenshots.
+        screenshots, screenshot, "screenshots", ScreenshotRow {
+            id, ordinal, product_url, product_name, image_key, thumbnail_key, width, height, file_size, complete,
+            page_facts,
+        }
+    );
+    rows_of_job!(
+        /// A job's readings.
+        ocr_results, ocr_result, "ocr_results", OcrRow {
+            id, screenshot_id, ordinal, confidence, full_text, reading, facts, disagreements, error,
+        }
+    );
+    rows_of_job!(
+        /// A job's matches.
+        matches, match_result, "matches", MatchRow {
+            id, ocr_result_id, ordinal, success, match_type, matched_by, score, listed, warnings, reason,
+        }
+    );
+    rows_of_job!(
+        /// A job's labels.
+        labels, label, "labels", LabelRow {
+            id, match_id, template_id, ordinal, article_number, facts, image_key, pdf_key, width, height, file_size,
+            render_ms, warnings, error, created_at,
+        }
+    );
+
+    /// What is known of an object.
+    pub async fn artifact(&self, key: &str) -> Result<Option<Artifact>, StoreError> {
+        let row = sqlx::query("SELECT key, content_type, size, sha256 FROM artifacts WHERE key = $1")
+            .bind(key)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| {
+            Ok(Artifact {
+                key: row.try_get("key")?,
+                content_type: row.try_get("content_type")?,
+                size: row.try_get("size")?,
+                sha256: row.try_get("sha256")?,
+            })
+        })
+        .transpose()
+    }
+}
+
