@@ -2,9 +2,12 @@
 
 pub mod app;
 pub mod config;
+pub mod dialects;
 pub mod event;
+pub mod http;
 pub mod job;
 pub mod process;
+pub mod product;
 pub mod realtime;
 pub mod store;
 pub mod pipeline;

@@ -8,12 +8,14 @@ mod ids;
 mod plan;
 mod progress;
 mod rejection;
+mod request;
 mod view;
 
 pub use decide::{Command, Decision, Failure, completed};
 pub use ids::JobId;
 pub use plan::{Phase, Stage};
 pub use rejection::{Code, Rejection};
+pub use request::{JobRequest, RequestLimits};
 pub use view::JobView;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,3 @@
 //! How work gets done.
 
-pub mod product;
 pub mod tools;

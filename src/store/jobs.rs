@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Change, Changed, Store, StoreError, change::Working, tasks};
 use crate::{
     event::{JobType, Timestamp},
-    job::{Command, Job, JobConfig, JobId, Phase, Rejection, Stage, Status, Tally},
+    job::{Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Rejection, RequestLimits, Stage, Status, Tally},
 };
 
 /// A job to be accepted.
@@ -63,6 +63,23 @@ pub struct Stats {
 }
 
 impl Store {
+    /// Accepts an automation job that a person asked for.
+    ///
+    /// # Errors
+    /// A rejection that names what is wrong with the request.
+    pub async fn submit(&self, mut request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
+        let Some(template) = self.template(&request.template_id).await? else {
+            let known = self.template_ids().await?.join(", ");
+            let message = format!("There is no label template of that name; there are {known}.");
+            return Err(Rejection::new(Code::UnknownTemplate, message).into());
+        };
+        request.template_id = template.id;
+        let (name, config) = request.check(limits)?;
+        let id = JobId(Uuid::now_v7());
+        self.create(NewJob { id, job_type: JobType::Automation, name, config: Some(config) }).await?;
+        Ok(id)
+    }
+
     /// Accepts a job: its row, its first task if it has a plan, and `job:created`.
     pub async fn create(&self, new: NewJob) -> Result<Changed, StoreError> {
         let mut tx = self.pool.begin().await?;
@@ -147,7 +164,7 @@ impl Store {
         let record = lock(&mut tx, id).await?;
         if !record.job.status.is_ended() {
             let message = format!("Job {id} is still at work; cancel it first.");
-            return Err(Rejection::new(crate::job::Code::InvalidRequest, message).into());
+            return Err(Rejection::new(Code::InvalidRequest, message).into());
         }
         let keys = sqlx::query_scalar("SELECT key FROM artifacts WHERE job_id = $1")
             .bind(id.0)

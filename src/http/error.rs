@@ -1,0 +1,96 @@
+//! Refusals and failures as `/v1` words them: `{"error":{"code","message","retryable"}}`.
+
+use axum::{
+    extract::{FromRequest, Request, rejection::JsonRejection},
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    job::{Code, Rejection},
+    store::StoreError,
+};
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Error(Rejection);
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Error(rejection)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Error(internal(error))
+    }
+}
+
+/// What a client may know of a failed call: its refusal, or for anything else an id that stands in the one log line
+/// that tells the cause.
+pub fn internal(error: StoreError) -> Rejection {
+    match error {
+        StoreError::Rejected(rejection) => rejection,
+        StoreError::Unavailable(cause) => {
+            let id = Uuid::new_v4();
+            tracing::error!(%id, error = %cause, "the database did not answer");
+            Rejection::new(Code::Unavailable, format!("The server cannot reach its database; try again. (id {id})"))
+        }
+        other => {
+            let id = Uuid::new_v4();
+            tracing::error!(%id, error = %other, "a request failed");
+            let message = format!("The server failed; its log tells why under the id {id}.");
+            Rejection::new(Code::Internal, message)
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let Error(Rejection { code, message }) = self;
+        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = json!({ "code": code.word(), "message": message, "retryable": code.is_retryable() });
+        (status, axum::Json(json!({ "error": error }))).into_response()
+    }
+}
+
+/// A JSON body; a bad one is refused with a sentence that names the place.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        match axum::Json::from_request(request, state).await {
+            Ok(axum::Json(body)) => Ok(Json(body)),
+            Err(rejection) => Err(Error(body_rejection(&rejection))),
+        }
+    }
+}
+
+/// What is wrong with a JSON body.
+pub fn body_rejection(rejection: &JsonRejection) -> Rejection {
+    match rejection {
+        JsonRejection::MissingJsonContentType(_) => {
+            Rejection::new(Code::InvalidRequest, "Send JSON with the header Content-Type: application/json.")
+        }
+        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Rejection::new(Code::TooLarge, "The body is larger than this server takes.")
+        }
+        other => Rejection::new(Code::InvalidRequest, format!("The body cannot be read: {}.", other.body_text())),
+    }
+}
+
+/// Any path that is no route.
+pub async fn no_route(uri: Uri) -> Error {
+    Error(Rejection::new(Code::RouteNotFound, format!("There is nothing at {}.", uri.path())))
+}
+
+/// A route that does not take this method.
+pub async fn no_method(method: Method, uri: Uri) -> Error {
+    Error(Rejection::new(Code::MethodNotAllowed, format!("{} does not take {method}.", uri.path())))
+}

@@ -1,0 +1,98 @@
+//! What stands around every route (limits, CORS, a last word for panics), and the loop that serves connections.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use socketioxide::layer::SocketIoLayer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    set_header::SetResponseHeaderLayer,
+    timeout::TimeoutLayer,
+};
+
+use super::{Api, error::Error};
+use crate::{
+    config,
+    job::{Code, Rejection},
+};
+
+/// The router of the whole server: native routes, dialects and sockets behind the same limits.
+pub struct Shell(Router);
+
+impl Shell {
+    /// Puts limits around `routes` and the sockets beside them.
+    pub fn new(routes: Router<Api>, api: Api, sockets: SocketIoLayer, settings: &config::Server) -> Shell {
+        let nosniff = SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        let router = routes
+            .with_state(api)
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.request_timeout))
+            .layer(DefaultBodyLimit::max(settings.max_body))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(nosniff)
+            .layer(sockets)
+            .layer(cors(&settings.cors_origins));
+        Shell(router)
+    }
+
+    /// Adds routes without state, such as the demo shop.
+    pub fn nest(self, path: &str, routes: Router) -> Shell {
+        Shell(Router::new().nest(path, routes).fallback_service(self.0))
+    }
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    const CACHE: Duration = Duration::from_secs(3600);
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let headers = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_NONE_MATCH,
+        header::RANGE,
+        HeaderName::from_static("x-requested-with"),
+        HeaderName::from_static("x-api-key"),
+    ];
+    let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
+    let layer = layer.expose_headers([header::LOCATION, header::ETAG, header::CONTENT_RANGE]);
+    if origins.iter().any(|origin| origin == "*") {
+        // The origin is echoed, for stock socket.io-client pages with `withCredentials` refuse a bare star.
+        return layer.allow_origin(AllowOrigin::mirror_request()).allow_credentials(false);
+    }
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()).collect();
+    layer.allow_origin(origins).allow_credentials(true)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // The panic hook has written the cause to the log.
+    Error::from(Rejection::new(Code::Internal, "The server failed at this request; its log tells why.")).into_response()
+}
+
+/// Serves connections until `stop`; then no new ones are taken and open requests may end.
+pub async fn serve(listeners: Vec<TcpListener>, shell: Shell, stop: CancellationToken) -> std::io::Result<()> {
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let router = shell.0.clone().into_make_service_with_connect_info::<SocketAddr>();
+        let stop = stop.clone();
+        // Small events must not wait for more to come.
+        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        servers.spawn(async move {
+            axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+        });
+    }
+    while let Some(ended) = servers.join_next().await {
+        ended.map_err(std::io::Error::other)??;
+    }
+    Ok(())
+}
