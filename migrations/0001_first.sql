@@ -100,11 +100,12 @@ CREATE TABLE tasks (
     lease_until timestamptz,
     node        uuid,
     last_error  text,
+    announced   boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
 COMMENT ON TABLE tasks IS
-    'The queue: one item of one stage. fence counts claims; a worker whose fence is not the row''s has lost the task. Tasks wait until their job reaches their phase.';
+    'The queue: one item of one stage. fence counts claims; a worker whose fence is not the row''s has lost the task. announced is set with the event that tells of the start, so that it is told once. Tasks wait until their job reaches their phase.';
 CREATE INDEX tasks_ready ON tasks (stage, run_at, ordinal) WHERE state = 'ready';
 CREATE INDEX tasks_running ON tasks (lease_until) WHERE state = 'running';
 CREATE INDEX tasks_of_job ON tasks (job_id, phase) WHERE state IN ('waiting', 'ready', 'running');

@@ -1,1 +1,195 @@
-fn main() {}
+//! The command line of Jobcast.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use clap::{Args, Parser, Subcommand};
+use figment::value::Value;
+use jobcast::{
+    app::{commands, follow, telemetry},
+    config::Config,
+};
+
+/// Tesseract shares a picture among threads so badly that it takes nine times as long; each reader is one thread.
+const OCR_THREADS: (&str, &str) = ("OMP_THREAD_LIMIT", "1");
+
+#[derive(Parser)]
+#[command(
+    name = "jobcast",
+    version,
+    about = "A Socket.IO-compatible real-time job event server that loses no event",
+    after_help = "Try it:\n  jobcast demo                 a whole job on a small shop of its own\n  jobcast serve                the server; then, from elsewhere:\n  jobcast submit https://shop.example.com/\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057"
+)]
+struct Cli {
+    /// A file with settings, as in config/default.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the server.
+    #[command(after_help = "Examples:\n  jobcast serve\n  jobcast serve --listen 0.0.0.0:3001 --database-url postgres://jobcast@db/jobcast")]
+    Serve(ServeArgs),
+    /// Run the server with a demo shop and one whole job on it.
+    #[command(after_help = "Examples:\n  jobcast demo\n  jobcast demo --once && echo all labels were made")]
+    Demo {
+        #[command(flatten)]
+        serve: ServeArgs,
+        /// End when the job ends, with 0 if it was completed.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Bring the database's tables up to date.
+    Migrate(DatabaseArgs),
+    /// Start a job for a shop and follow it to its end.
+    #[command(after_help = "Example:\n  jobcast submit https://shop.example.com/ --template compact-label --max-products 20")]
+    Submit(commands::submit::SubmitArgs),
+    /// Follow a job, from its beginning to its end.
+    #[command(after_help = "Example:\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .event")]
+    Watch {
+        /// The job's id.
+        job: String,
+        #[command(flatten)]
+        server: commands::submit::ServerArgs,
+    },
+    /// Read the settings as the server would and show them.
+    CheckConfig {
+        /// Show the reference with every setting and its default.
+        #[arg(long)]
+        defaults: bool,
+    },
+    /// Print the catalogue of events as a document.
+    Contract {
+        #[arg(value_enum)]
+        format: commands::contract::Format,
+    },
+    /// Run a command beside a throw-away Postgres (its address is in DATABASE_URL).
+    Postgres {
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// Address to listen on; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Serve the demo shop under /demo/shop/ and let the crawler reach it.
+    #[arg(long)]
+    demo_shop: bool,
+}
+
+#[derive(Args)]
+struct DatabaseArgs {
+    /// Folder of the embedded database and the objects.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// A real Postgres instead of the embedded one [env: DATABASE_URL]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+}
+
+impl DatabaseArgs {
+    fn flags(&self) -> Vec<(&'static str, Value)> {
+        let mut flags = Vec::new();
+        if let Some(folder) = &self.data_dir {
+            flags.push(("server.data_dir", Value::from(folder.to_string_lossy().into_owned())));
+        }
+        if let Some(url) = &self.database_url {
+            flags.push(("database.url", Value::from(url.clone())));
+        }
+        flags
+    }
+}
+
+impl ServeArgs {
+    fn flags(&self) -> Vec<(&'static str, Value)> {
+        let mut flags = self.database.flags();
+        if !self.listen.is_empty() {
+            let addresses: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
+            flags.push(("server.listen", Value::from(addresses)));
+        }
+        if self.demo_shop {
+            flags.push(("server.demo_shop", Value::from(true)));
+        }
+        flags
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(error) = limit_ocr_threads() {
+        eprintln!("jobcast: cannot start itself with {}={}: {error}", OCR_THREADS.0, OCR_THREADS.1);
+        return ExitCode::FAILURE;
+    }
+    let cli = Cli::parse();
+    let ran = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match ran {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("jobcast: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let flags = match &cli.command {
+        Verb::Serve(serve) | Verb::Demo { serve, .. } => serve.flags(),
+        Verb::Migrate(database) => database.flags(),
+        _ => Vec::new(),
+    };
+    let mut config = Config::load(cli.config.as_deref(), std::env::vars(), flags)?;
+    match cli.command {
+        Verb::Serve(_) => {
+            telemetry::start(&config.log)?;
+            commands::serve::run(config).await?;
+        }
+        Verb::Demo { once, .. } => {
+            // The job's bars have the screen; only what is wrong is logged beside them.
+            if config.log.filter == Config::defaults().log.filter {
+                config.log.filter = "error".into();
+            }
+            telemetry::start(&config.log)?;
+            return commands::demo::run(config, once).await;
+        }
+        Verb::Migrate(_) => commands::migrate::run(config).await?,
+        Verb::Submit(submit) => return commands::submit::run(submit).await,
+        Verb::Watch { job, server } => {
+            let job = job.parse::<jobcast::job::JobId>()?;
+            return Ok(follow::follow(&server.server, job, server.style()).await?.exit_code());
+        }
+        Verb::CheckConfig { defaults } => commands::check_config::run(&config, defaults)?,
+        Verb::Contract { format } => commands::contract::run(format),
+        Verb::Postgres { command } => return commands::postgres::run(config, command).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts this program again with the variable set, before there is any thread: it is read when the library loads.
+fn limit_ocr_threads() -> Option<std::io::Error> {
+    use std::os::unix::process::CommandExt as _;
+    let (name, value) = OCR_THREADS;
+    if std::env::var_os(name).is_some() {
+        return None;
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "jobcast".into());
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(first) = arguments.next() {
+        command.arg0(first);
+    }
+    Some(command.args(arguments).env(name, value).exec())
+}

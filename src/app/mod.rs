@@ -1,3 +1,11 @@
-//! The composition root.
+//! The composition root: builds everything from top to bottom, and takes it down again.
 
+pub mod client;
+pub mod commands;
 pub mod demo_shop;
+pub mod follow;
+pub mod listen;
+pub mod server;
+pub mod telemetry;
+
+pub use server::Server;

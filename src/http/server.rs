@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use socketioxide::layer::SocketIoLayer;
@@ -65,11 +65,23 @@ fn cors(origins: &[String]) -> CorsLayer {
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
     let layer = layer.expose_headers([header::LOCATION, header::ETAG, header::CONTENT_RANGE]);
     if origins.iter().any(|origin| origin == "*") {
-        // The origin is echoed, for stock socket.io-client pages with `withCredentials` refuse a bare star.
-        return layer.allow_origin(AllowOrigin::mirror_request()).allow_credentials(false);
+        return layer.allow_origin(AllowOrigin::any());
     }
-    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()).collect();
-    layer.allow_origin(origins).allow_credentials(true)
+    let origins = origins.to_vec();
+    let known = move |origin: &HeaderValue, _: &Parts| {
+        origin.to_str().is_ok_and(|origin| origins.iter().any(|allowed| allows(allowed, origin)))
+    };
+    layer.allow_origin(AllowOrigin::predicate(known)).allow_credentials(true)
+}
+
+/// `http://localhost:*` allows every port of that host, anything else itself alone.
+fn allows(allowed: &str, origin: &str) -> bool {
+    match allowed.strip_suffix(":*") {
+        Some(host) => origin.strip_prefix(host).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+        }),
+        None => allowed == origin,
+    }
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
@@ -95,4 +107,21 @@ pub async fn serve(listeners: Vec<TcpListener>, shell: Shell, stop: Cancellation
         ended.map_err(std::io::Error::other)??;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_for_the_port_allows_that_host_only() {
+        let allowed = "http://localhost:*";
+        for origin in ["http://localhost", "http://localhost:5173"] {
+            assert!(allows(allowed, origin), "{origin}");
+        }
+        for origin in ["http://localhost.evil.example", "http://localhost:5173.evil.example", "https://localhost:1", "null"] {
+            assert!(!allows(allowed, origin), "{origin}");
+        }
+        assert!(allows("https://shop.example.com", "https://shop.example.com"));
+    }
 }

@@ -13,8 +13,10 @@ const UPDATE_EVERY: u8 = 5;
 pub enum Command {
     /// Accept the job.
     Create,
-    /// The crawl begins.
+    /// The crawl begins; a second time, after a crash, nothing happens.
     Start,
+    /// Something that people should know, such as a page that had to be left out.
+    Note { what: String },
     /// Items of a stage were found.
     Add { stage: Stage, items: u32 },
     /// An item is done.
@@ -68,7 +70,15 @@ impl Job {
                 let created = JobCreated { job_type: self.job_type, name: self.name.clone() };
                 decision.events.push(created.into());
             }
-            Command::Start => self.enter(Phase::Crawling, &mut decision),
+            Command::Start => {
+                if self.status == Status::Pending {
+                    self.enter(Phase::Crawling, &mut decision);
+                }
+            }
+            Command::Note { what } => {
+                self.note(&what);
+                decision.events.push(self.updated(Some(what)).into());
+            }
             Command::Add { stage, items } => self.tallies.entry(stage).or_default().total += items,
             Command::Done { stage } => {
                 self.tallies.entry(stage).or_default().done += 1;
@@ -76,9 +86,7 @@ impl Job {
             }
             Command::GiveUp { stage, why } => {
                 self.tallies.entry(stage).or_default().failed += 1;
-                if self.errors.len() < Job::MAX_ERRORS {
-                    self.errors.push(why.clone());
-                }
+                self.note(&why);
                 self.advance(Some(why), &mut decision);
             }
             Command::Run => self.turn(Status::Running, &mut decision),
@@ -140,6 +148,12 @@ impl Job {
         self.status = Status::Completed;
         self.progress = 100;
         decision.completes = true;
+    }
+
+    fn note(&mut self, what: &str) {
+        if self.errors.len() < Job::MAX_ERRORS {
+            self.errors.push(what.to_owned());
+        }
     }
 
     /// Why a job whose phase has ended cannot go on: "completed, 0 results" helps nobody.

@@ -24,7 +24,7 @@ pub enum Settle {
 }
 
 /// Everything that is to become true at once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Change {
     /// Rows that the events speak of.
     pub rows: Vec<Row>,
@@ -77,6 +77,8 @@ impl Store {
             state.run(command)?;
         }
         match lease {
+            // The commands may have ended the job, and the task with it.
+            _ if state.job.status.is_ended() => {}
             Some((lease, Settle::Done)) => state.run(Command::Done { stage: lease.stage })?,
             Some((lease, Settle::GiveUp(why))) => state.run(Command::GiveUp { stage: lease.stage, why })?,
             Some((_, Settle::Keep)) | None => {}

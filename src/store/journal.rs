@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Announcement, Store, StoreError};
+use super::{Announcement, Lease, Store, StoreError, tasks};
 use crate::{
     event::{Class, Event, Kind, Timestamp},
     job::{Code, JobId, Rejection},
@@ -128,7 +128,13 @@ impl Store {
     /// # Errors
     /// [`Code::JobNotFound`] and [`Code::JobEnded`]; [`StoreError::Unavailable`] when the commit failed.
     pub async fn append(&self, job: JobId, events: Vec<Event>) -> Result<Vec<Arc<Recorded>>, StoreError> {
-        self.appender.append(job, events).await
+        self.appender.append(job, None, events).await
+    }
+
+    /// Appends events that tell of the start of a task, the first time that this is asked for the task: one that runs
+    /// again after a crash is not announced again.
+    pub async fn announce_start(&self, lease: &Lease, events: Vec<Event>) -> Result<(), StoreError> {
+        self.appender.append(lease.job, Some(*lease), events).await.map(drop)
     }
 
     /// Sends progress that is not journaled.
@@ -241,6 +247,8 @@ type Answer = Result<Vec<Arc<Recorded>>, StoreError>;
 
 struct Append {
     job: JobId,
+    /// Only if this task has not been announced.
+    starts: Option<Lease>,
     events: Vec<Event>,
     answer: oneshot::Sender<Answer>,
 }
@@ -277,15 +285,15 @@ impl Appender {
         Appender(sender)
     }
 
-    async fn append(&self, job: JobId, events: Vec<Event>) -> Answer {
+    async fn append(&self, job: JobId, starts: Option<Lease>, events: Vec<Event>) -> Answer {
         let gone = || StoreError::Unavailable(sqlx::Error::PoolClosed);
         let (answer, answered) = oneshot::channel();
-        self.0.send(Append { job, events, answer }).await.map_err(|_| gone())?;
+        self.0.send(Append { job, starts, events, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
 
-/// One transaction for all appends: job rows in the order of their ids, then the head.
+/// One transaction for all appends: job rows in the order of their ids, tasks, then the head.
 async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::Error> {
     let mut wanted: Vec<Uuid> = appends.iter().map(|append| append.job.0).collect();
     wanted.sort_unstable();
@@ -299,6 +307,8 @@ async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::
     for row in rows {
         jobs.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
     }
+    let starts: Vec<&Lease> = appends.iter().filter_map(|append| append.starts.as_ref()).collect();
+    let first_starts = tasks::first_starts(&mut tx, &starts).await?;
     let mut drafts = Vec::new();
     let mut counts: Vec<Result<usize, Rejection>> = Vec::with_capacity(appends.len());
     for append in appends {
@@ -307,6 +317,7 @@ async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::
             Some((_, true)) => {
                 Err(Rejection::new(Code::JobEnded, format!("Job {} has already ended.", append.job)))
             }
+            Some((_, false)) if append.starts.is_some_and(|lease| !first_starts.contains(&lease.task)) => Ok(0),
             Some((seq, false)) => {
                 for event in &append.events {
                     *seq += 1;

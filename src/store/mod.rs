@@ -28,7 +28,7 @@ pub use jobs::{JobRecord, NewJob, Page, Stats};
 pub use journal::{Head, Recorded, Transient};
 pub use products::{Import, ListedRow, NewImport};
 pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
-pub use tasks::{Claimed, Lease, NewTask, Reaped};
+pub use tasks::{Claimed, Lease, NewTask};
 pub use templates::Template;
 
 use crate::{config, event::JobProgress, job::{JobId, Rejection}};

@@ -8,7 +8,7 @@ use super::{Artifact, Store, StoreError};
 use crate::{event::Timestamp, job::JobId};
 
 /// A row to be written with the event that tells of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Row {
     Artifact(Artifact),
     Screenshot(ScreenshotRow),

@@ -55,16 +55,16 @@ pub struct Claimed {
     pub attempt: i32,
 }
 
-/// A task whose worker is not heard of.
-#[derive(Clone, Debug)]
-pub struct Reaped {
-    pub lease: Lease,
-    pub ordinal: i32,
-    pub payload: Value,
-    pub attempt: i32,
-}
-
 impl Store {
+    /// The stages that have ready tasks.
+    pub async fn ready_stages(&self) -> Result<Vec<Stage>, StoreError> {
+        let words: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT stage FROM tasks WHERE state = 'ready' AND run_at <= now()")
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(words.iter().filter_map(|word| Stage::from_word(word)).collect())
+    }
+
     /// Claims up to `limit` ready tasks of a stage, oldest first.
     pub async fn claim(
         &self,
@@ -149,7 +149,7 @@ impl Store {
 
     /// Takes tasks whose lease has run out from their workers; those with attempts left are ready again, the others
     /// are returned under a new lease for the caller to give up.
-    pub async fn reap(&self, max_attempts: i32, lease: Duration) -> Result<Vec<Reaped>, StoreError> {
+    pub async fn reap(&self, max_attempts: i32, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
         let rows = sqlx::query(
             "WITH lost AS (SELECT id FROM tasks WHERE state = 'running' AND lease_until < now()
                            ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED)
@@ -167,8 +167,7 @@ impl Store {
         let mut spent = Vec::new();
         for row in &rows {
             if row.try_get::<String, _>("state")? == "running" {
-                let Claimed { lease, ordinal, payload, attempt } = claimed(row)?;
-                spent.push(Reaped { lease, ordinal, payload, attempt });
+                spent.push(claimed(row)?);
             }
         }
         if spent.len() < rows.len() {
@@ -188,6 +187,22 @@ impl Store {
         .await?;
         Ok(done.rows_affected())
     }
+}
+
+/// Marks tasks as announced and returns those that were not.
+pub(super) async fn first_starts(tx: &mut PgConnection, leases: &[&Lease]) -> Result<Vec<Uuid>, sqlx::Error> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (ids, fences): (Vec<Uuid>, Vec<i64>) = leases.iter().map(|lease| (lease.task, lease.fence)).unzip();
+    sqlx::query_scalar(
+        "UPDATE tasks t SET announced = true FROM UNNEST($1::uuid[], $2::bigint[]) AS l (id, fence)
+         WHERE t.id = l.id AND t.fence = l.fence AND t.state = 'running' AND NOT t.announced RETURNING t.id",
+    )
+    .bind(&ids)
+    .bind(&fences)
+    .fetch_all(tx)
+    .await
 }
 
 /// Makes sure of a lease and notes what becomes of its task.

@@ -1,0 +1,19 @@
+//! `jobcast check-config`: reads the settings as the server would, and shows them.
+
+use crate::config::{Config, DEFAULT_TOML};
+
+/// Prints the reference with all defaults, or the settings in force.
+pub fn run(config: &Config, defaults: bool) -> anyhow::Result<()> {
+    if defaults {
+        print!("{DEFAULT_TOML}");
+        return Ok(());
+    }
+    let mut shown = config.clone();
+    if !shown.database.url.is_empty() {
+        // It holds a password.
+        shown.database.url = "(set)".into();
+    }
+    print!("{}", toml::to_string(&shown)?);
+    eprintln!("The settings are sound.");
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! The commands of the command line, one file each.
+
+pub mod check_config;
+pub mod contract;
+pub mod demo;
+pub mod migrate;
+pub mod postgres;
+pub mod serve;
+pub mod signals;
+pub mod submit;

@@ -1,0 +1,71 @@
+//! `jobcast submit URL`: starts a job on a running server and follows it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use url::Url;
+
+use crate::app::{
+    client,
+    follow::{self, Style},
+};
+
+/// Which server to talk to, and how to show what it says.
+#[derive(Args)]
+pub struct ServerArgs {
+    /// The server.
+    #[arg(long, value_name = "URL", env = "JOBCAST_SERVER", default_value = "http://127.0.0.1:3001")]
+    pub server: Url,
+    /// One JSON object a line, for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ServerArgs {
+    pub fn style(&self) -> Style {
+        if self.json { Style::Json } else { Style::Auto }
+    }
+}
+
+/// What to submit.
+#[derive(Args)]
+pub struct SubmitArgs {
+    /// The shop's start page.
+    url: Url,
+    /// The label template.
+    #[arg(long, default_value = "standard-label")]
+    template: String,
+    /// The job's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// How many products at the most.
+    #[arg(long, default_value_t = 50)]
+    max_products: u32,
+    /// A price list (.xlsx, .xls, .csv) to match the products with.
+    #[arg(long, value_name = "FILE")]
+    price_list: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Submits and follows; the exit code tells how the job ended.
+pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
+    let base = &args.server.server;
+    let start = client::Start {
+        shop_url: args.url.to_string(),
+        template_id: args.template.clone(),
+        name: args.name.clone(),
+        max_products: args.max_products,
+    };
+    let job = match &args.price_list {
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read the price list {}", path.display()))?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            client::submit_with_price_list(base, &start, &name, bytes).await?
+        }
+        None => client::submit(base, &start).await?,
+    };
+    let outcome = follow::follow(base, job, args.server.style()).await?;
+    Ok(outcome.exit_code())
+}

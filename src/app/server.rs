@@ -1,0 +1,279 @@
+//! One server, from its database up to its listeners, and the order in which it stops.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use socketioxide::SocketIo;
+use sqlx::postgres::PgConnectOptions;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::demo_shop;
+use crate::{
+    config::Config,
+    dialects, http,
+    http::{Api, Shell},
+    job::RequestLimits,
+    pipeline::{Context, Worker},
+    realtime::{hub::Hub, socketio},
+    store::{
+        Blobs, Store,
+        embedded::{Durability, Postgres},
+    },
+};
+
+/// Where the demo shop is mounted.
+pub const DEMO_SHOP: &str = "/demo/shop";
+/// How long closing the sockets may take; a client that does not read must not keep the server.
+const CLOSE_SOCKETS: Duration = Duration::from_secs(3);
+/// How long open requests may take to end.
+const CLOSE_REQUESTS: Duration = Duration::from_secs(5);
+/// How often the embedded database is looked at.
+const WATCH_DATABASE: Duration = Duration::from_millis(500);
+
+/// A running server.
+pub struct Server {
+    /// The address under which this machine reaches it.
+    pub local: Url,
+    /// The address that clients are told.
+    pub public: Url,
+    pub store: Store,
+    ready: Arc<AtomicBool>,
+    sockets: SocketIo,
+    stop_http: CancellationToken,
+    stop_work: CancellationToken,
+    interrupt_work: CancellationToken,
+    http: JoinHandle<std::io::Result<()>>,
+    work: Option<JoinHandle<()>>,
+    context: Option<Arc<Context>>,
+    postgres: Option<Postgres>,
+    grace: Duration,
+}
+
+impl Server {
+    /// Builds and starts everything on listeners that are bound already.
+    pub async fn start(mut config: Config, listeners: Vec<TcpListener>) -> anyhow::Result<Server> {
+        // TLS of the crawler, of S3 and of a remote database; a second start in one process finds it set.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let first = listeners.first().ok_or_else(|| anyhow!("there is no address to listen on"))?.local_addr()?;
+        let local = address_of(first)?;
+        let public = match config.server.public_url.as_str() {
+            "" => local.clone(),
+            given => Url::parse(given)?,
+        };
+        warn_of_unsafe_settings(&config, &listeners);
+        if config.server.demo_shop {
+            config.crawler.allow_origins.push(local.clone());
+        }
+        let data_dir = data_dir(&config.server.data_dir)?;
+        std::fs::create_dir_all(&data_dir)
+            .with_context(|| format!("cannot make the data directory {}; choose another with --data-dir", data_dir.display()))?;
+
+        let (options, postgres) = database(&config, &data_dir).await?;
+        let (store, announcements) = Store::open(options, &config.database).await?;
+        store.put_templates(&Context::builtin_templates()).await?;
+        if postgres.is_some() {
+            let taken = store.take_over().await?;
+            if taken > 0 {
+                tracing::info!(tasks = taken, "work that was under way when the server stopped goes on");
+            }
+        }
+        let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
+        let hub = Hub::start(store.clone(), announcements, &config.realtime).await?;
+        let (socket_layer, sockets) = socketio::layer(hub, &config.realtime);
+
+        let ready = Arc::new(AtomicBool::new(true));
+        let limits = RequestLimits {
+            max_products: config.crawler.max_products,
+            match_threshold: config.pipeline.match_threshold,
+        };
+        let api = Api {
+            store: store.clone(),
+            blobs: blobs.clone(),
+            limits,
+            max_upload: config.server.max_upload,
+            max_age: config.objects.max_age,
+            ready: ready.clone(),
+        };
+        let routes = http::routes().merge(dialects::routes());
+        let mut shell = Shell::new(routes, api, socket_layer, &config.server);
+        if config.server.demo_shop {
+            shell = shell.nest(DEMO_SHOP, demo_shop::router());
+        }
+
+        let stop_work = CancellationToken::new();
+        let interrupt_work = CancellationToken::new();
+        let (work, context) = if config.pipeline.enabled {
+            let context = Arc::new(Context::open(store.clone(), blobs, &config, &data_dir).await?);
+            let worker = Worker::new(context.clone(), (&config.pipeline).into());
+            (Some(tokio::spawn(worker.run(stop_work.clone(), interrupt_work.clone()))), Some(context))
+        } else {
+            (None, None)
+        };
+        let stop_http = CancellationToken::new();
+        let addresses: Vec<String> =
+            listeners.iter().filter_map(|l| l.local_addr().ok()).map(|address| address.to_string()).collect();
+        let http = tokio::spawn(http::serve(listeners, shell, stop_http.clone()));
+        tracing::info!(listening = addresses.join(", "), public = %public, data = %data_dir.display(), "ready");
+        Ok(Server {
+            local,
+            public,
+            store,
+            ready,
+            sockets,
+            stop_http,
+            stop_work,
+            interrupt_work,
+            http,
+            work,
+            context,
+            postgres,
+            grace: config.server.shutdown_grace,
+        })
+    }
+
+    /// The start page of the demo shop, as this server's crawler reaches it.
+    pub fn demo_shop(&self) -> Url {
+        let mut url = self.local.clone();
+        url.set_path(&format!("{DEMO_SHOP}/"));
+        url
+    }
+
+    /// Serves until `stop` resolves; `hurry` then cuts the wait for open work short.
+    ///
+    /// # Errors
+    /// When a part of the server ends by itself: the process should go down with it.
+    pub async fn run(mut self, stop: impl Future<Output = ()>, hurry: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let failed = {
+            let work = async {
+                match &mut self.work {
+                    Some(work) => work.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop => None,
+                ended = &mut self.http => Some(anyhow!("the HTTP server ended: {ended:?}")),
+                ended = work => Some(anyhow!("the workers ended: {ended:?}")),
+                () = watch_database(self.postgres.as_ref()) => Some(anyhow!("the embedded database ended; its log tells why")),
+            }
+        };
+        match failed {
+            None => {
+                self.stop(hurry).await;
+                Ok(())
+            }
+            Some(error) => {
+                // What still runs must not write half of anything.
+                self.interrupt_work.cancel();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes everything down: new requests first, sockets, work, and the database last.
+    pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.stop_work.cancel();
+        self.stop_http.cancel();
+        // Closed at the transport, so that clients come back by themselves, here or elsewhere.
+        let _ = timeout(CLOSE_SOCKETS, self.sockets.close()).await;
+        if !self.http.is_finished() {
+            let _ = timeout(CLOSE_REQUESTS, &mut self.http).await;
+        }
+        self.http.abort();
+        if let Some(work) = self.work.as_mut().filter(|work| !work.is_finished()) {
+            tokio::select! {
+                _ = &mut *work => {}
+                () = tokio::time::sleep(self.grace) => {}
+                () = hurry => {}
+            }
+            self.interrupt_work.cancel();
+            if !work.is_finished() {
+                let _ = timeout(CLOSE_REQUESTS, work).await;
+            }
+        }
+        if let Some(context) = &self.context {
+            context.browser.close().await;
+        }
+        let _ = timeout(CLOSE_REQUESTS, self.store.close()).await;
+        if let Some(postgres) = self.postgres {
+            postgres.stop().await;
+        }
+    }
+}
+
+/// How to connect to the database, and the embedded server if it is ours.
+pub async fn database(config: &Config, data_dir: &Path) -> anyhow::Result<(PgConnectOptions, Option<Postgres>)> {
+    if config.database.url.is_empty() {
+        let postgres = Postgres::start(data_dir, &config.database.run_as, Durability::Durable).await?;
+        return Ok((postgres.options(), Some(postgres)));
+    }
+    // The cause may repeat the address, and with it a password.
+    let options = config.database.url.parse::<PgConnectOptions>().map_err(|_| {
+        anyhow!("the database's address cannot be read; it has the form postgres://user:password@host:5432/database")
+    })?;
+    use sqlx::ConnectOptions as _;
+    Ok((options.log_statements(tracing::log::LevelFilter::Trace), None))
+}
+
+async fn watch_database(postgres: Option<&Postgres>) {
+    match postgres {
+        Some(postgres) => {
+            while !postgres.has_exited() {
+                tokio::time::sleep(WATCH_DATABASE).await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The data directory that was asked for, or the usual one.
+pub fn data_dir(asked: &Path) -> anyhow::Result<PathBuf> {
+    if !asked.as_os_str().is_empty() {
+        return std::path::absolute(asked).map_err(Into::into);
+    }
+    if rustix::process::geteuid().is_root() {
+        // Root's home is closed to the users that the database and the browser run as.
+        return Ok("/var/lib/jobcast".into());
+    }
+    match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
+        (Some(data), _) if !data.is_empty() => Ok(PathBuf::from(data).join("jobcast")),
+        (_, Some(home)) if !home.is_empty() => Ok(PathBuf::from(home).join(".local/share/jobcast")),
+        _ => Err(anyhow!("there is no home directory for the data; name a folder with --data-dir")),
+    }
+}
+
+/// The address under which this machine reaches a listener.
+fn address_of(bound: SocketAddr) -> anyhow::Result<Url> {
+    let ip = match bound.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    Ok(Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))?)
+}
+
+fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
+    let beyond = |listener: &TcpListener| listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    if listeners.iter().any(beyond) {
+        tracing::warn!("everybody who reaches this port may start, see and cancel jobs: there is no log-in; put a proxy with one in front");
+    }
+    if config.server.cors_origins.iter().any(|origin| origin == "*") {
+        tracing::warn!("server.cors_origins is \"*\": every web page may use this server through its visitors' browsers");
+    }
+    if config.server.demo_shop {
+        tracing::warn!("the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses");
+    }
+    for origin in &config.crawler.allow_origins {
+        tracing::warn!(%origin, "crawler.allow_origins lets jobs reach this origin although it may be private");
+    }
+}

@@ -1,0 +1,190 @@
+//! What the stages work with: the tools, opened once a process, and the store.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::{
+    stages::StageError,
+    tools::{
+        browser::{BrowserPool, BrowserSettings},
+        crawler::CrawlLimits,
+        fetch::{FetchError, FetchLimits, Fetcher},
+        guard::{Guard, GuardProxy, ProxyLimits},
+        label::{LabelRenderer, LabelTemplate},
+        matching::{ListedFacts, Matcher},
+        ocr::{OcrEngine, OcrError},
+    },
+};
+use crate::{
+    config::Config,
+    product::ProductFacts,
+    store::{Blobs, ListedRow, Store, Template},
+};
+
+/// Lists of products that are kept ready for matching.
+const MATCHERS: usize = 4;
+
+/// The tools of a process and the store that their results go to.
+pub struct Context {
+    pub store: Store,
+    pub blobs: Blobs,
+    pub fetcher: Fetcher,
+    pub browser: BrowserPool,
+    pub ocr: OcrEngine,
+    pub ocr_timeout: Duration,
+    pub renderer: Arc<LabelRenderer>,
+    crawl: CrawlLimits,
+    /// The newest last; keyed by what the list was when it was read.
+    matchers: Mutex<Vec<(String, Arc<Matcher>)>>,
+    // Everything that leaves this machine goes through it.
+    _proxy: GuardProxy,
+}
+
+/// Why the tools are not there; each message says what to install or change.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolsError {
+    #[error("the crawler's proxy cannot listen on 127.0.0.1: {0}")]
+    Proxy(#[source] std::io::Error),
+    #[error(transparent)]
+    Fetcher(#[from] FetchError),
+    #[error(transparent)]
+    Ocr(#[from] OcrError),
+    #[error("the setting browser.run_as names the user {0:?}, which this system does not have; name another")]
+    NoUser(String),
+    #[error("the scratch folder {path} cannot be made: {reason}")]
+    Scratch { path: std::path::PathBuf, reason: std::io::Error },
+}
+
+impl Context {
+    /// Opens all tools. Chromium is started by the first capture.
+    pub async fn open(store: Store, blobs: Blobs, config: &Config, data_dir: &Path) -> Result<Context, ToolsError> {
+        let guard = Guard::new(config.crawler.allow_origins.clone());
+        let proxy = GuardProxy::start(guard, ProxyLimits::default()).await.map_err(ToolsError::Proxy)?;
+        let fetch = FetchLimits {
+            user_agent: config.crawler.user_agent.clone(),
+            max_body_bytes: config.crawler.max_page,
+            timeout: config.crawler.page_timeout,
+            ..FetchLimits::default()
+        };
+        let run_as = match rustix::process::geteuid().is_root() {
+            false => None,
+            true => {
+                let name = &config.browser.run_as;
+                Some(crate::process::user_ids(name).ok_or_else(|| ToolsError::NoUser(name.clone()))?)
+            }
+        };
+        let scratch = scratch_dir(data_dir, run_as)?;
+        let browser = BrowserSettings {
+            executable: Some(config.browser.program.clone()).filter(|path| !path.as_os_str().is_empty()),
+            run_as,
+            pages: config.pipeline.screenshot_concurrency,
+            page_timeout: config.browser.page_timeout,
+            settle_timeout: config.browser.settle_timeout,
+            scale: config.browser.scale,
+            ..BrowserSettings::new(proxy.address(), scratch)
+        };
+        let crawl = CrawlLimits {
+            max_pages: config.crawler.max_pages,
+            max_time: config.crawler.time_budget,
+            concurrency: config.crawler.concurrency,
+            delay: config.crawler.delay,
+            ..CrawlLimits::default()
+        };
+        Ok(Context {
+            store,
+            blobs,
+            fetcher: Fetcher::new(&proxy, fetch)?,
+            browser: BrowserPool::new(browser),
+            ocr: OcrEngine::new(&config.ocr.languages, config.pipeline.ocr_concurrency)?,
+            ocr_timeout: config.ocr.timeout,
+            renderer: Arc::new(LabelRenderer::new()),
+            crawl,
+            matchers: Mutex::default(),
+            _proxy: proxy,
+        })
+    }
+
+    /// The server's limits on a crawl with the job's own.
+    pub fn crawl_limits(&self, max_products: u32, follow_pagination: bool) -> CrawlLimits {
+        CrawlLimits { max_products: max_products as usize, follow_pagination, ..self.crawl.clone() }
+    }
+
+    /// A price list, or all known products, ready for matching.
+    pub async fn matcher(&self, import: Option<Uuid>) -> Result<Arc<Matcher>, StageError> {
+        let key = match import {
+            Some(id) => id.to_string(),
+            None => self.store.products_version().await?,
+        };
+        // Held while a list is read, so that many items of one job read it once.
+        let mut matchers = self.matchers.lock().await;
+        if let Some((_, matcher)) = matchers.iter().find(|(known, _)| *known == key) {
+            return Ok(matcher.clone());
+        }
+        let products = match import {
+            Some(id) => match self.store.stored_import(id).await? {
+                Some(import) => import.products,
+                None => return Err(StageError::Fatal { why: "the job's price list is gone".into() }),
+            },
+            None => self.store.known_products().await?,
+        };
+        let listed = tokio::task::spawn_blocking(|| Matcher::new(products.into_iter().map(listed).collect()));
+        let matcher = Arc::new(listed.await.map_err(|e| StageError::Retry { why: e.to_string() })?);
+        if matchers.len() == MATCHERS {
+            matchers.remove(0);
+        }
+        matchers.push((key, matcher.clone()));
+        Ok(matcher)
+    }
+
+    /// A label template as it is stored now.
+    pub async fn template(&self, id: &str) -> Result<LabelTemplate, StageError> {
+        let stored = self.store.template(id).await?;
+        let stored = stored.ok_or_else(|| StageError::Fatal { why: format!("the label template {id:?} is gone") })?;
+        LabelTemplate::parse(&stored.id, &stored.svg).map_err(|error| StageError::Fatal { why: error.to_string() })
+    }
+
+    /// The templates that come with the binary, for the store.
+    pub fn builtin_templates() -> Vec<Template> {
+        let stored = LabelTemplate::builtins().iter().map(|template| {
+            let (width_mm, height_mm) = template.size_mm();
+            Template {
+                id: template.id().into(),
+                name: template.name().into(),
+                width_mm: width_mm.into(),
+                height_mm: height_mm.into(),
+                dpi: template.dpi() as i32,
+                svg: template.source().into(),
+            }
+        });
+        stored.collect()
+    }
+}
+
+/// Where Chromium's profiles go: a folder that the user who runs it can reach.
+fn scratch_dir(data_dir: &Path, run_as: Option<(u32, u32)>) -> Result<std::path::PathBuf, ToolsError> {
+    let path = data_dir.join("scratch");
+    let failed = |reason| ToolsError::Scratch { path: path.clone(), reason };
+    std::fs::create_dir_all(&path).map_err(failed)?;
+    if let Some((uid, gid)) = run_as {
+        std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(failed)?;
+    }
+    Ok(path)
+}
+
+fn listed(row: ListedRow) -> ListedFacts {
+    // The same row has the same id, so that results do not depend on when it was read.
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, row.article_number.as_bytes());
+    let facts = ProductFacts {
+        article_number: Some(row.article_number).filter(|number| !number.is_empty()),
+        name: Some(row.name).filter(|name| !name.is_empty()),
+        price: row.price,
+        currency: None,
+        tiers: serde_json::from_value(row.tiers).unwrap_or_default(),
+        ean: row.ean,
+        description: row.description,
+        image_url: None,
+    };
+    ListedFacts { id, facts }
+}

@@ -1,0 +1,85 @@
+//! OCR: what a screenshot says, checked against what the page declares.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Context, StageError, column, json, match_products, payload};
+use crate::{
+    event::{OcrCompleted, OcrData, OcrFailed, OcrStarted},
+    job::Stage,
+    pipeline::tools::fields::{cross_check, read_fields},
+    product::ProductFacts,
+    store::{Change, Claimed, NewTask, OcrRow, Row},
+};
+
+/// A screenshot to be read.
+#[derive(Serialize, Deserialize)]
+pub struct Item {
+    pub screenshot_id: Uuid,
+}
+
+pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
+    let Item { screenshot_id } = payload(task)?;
+    context.store.announce_start(&task.lease, vec![OcrStarted { screenshot_id }.into()]).await?;
+    let screenshot = context.store.screenshot(screenshot_id).await?;
+    let screenshot = screenshot.ok_or_else(|| StageError::Fatal { why: "its screenshot is gone".into() })?;
+    let picture = context.blobs.get(&screenshot.image_key, None).await?;
+    let text = tokio::time::timeout(context.ocr_timeout, context.ocr.read(picture.bytes))
+        .await
+        .map_err(|_| StageError::Retry { why: format!("reading took longer than {} s", context.ocr_timeout.as_secs()) })?
+        .map_err(|error| StageError::Retry { why: error.to_string() })?;
+    let page: ProductFacts = column(&screenshot.page_facts)?;
+    let reading = read_fields(&text);
+    let checked = cross_check(&reading, &page);
+    if checked.values == ProductFacts::default() {
+        return Err(StageError::Fatal { why: format!("nothing could be read on the picture of {}", screenshot.product_url) });
+    }
+    let id = task.lease.task;
+    let confidence = f64::from(checked.confidence);
+    let completed = OcrCompleted {
+        screenshot_id,
+        ocr_result_id: id,
+        data: OcrData {
+            article_number: checked.values.article_number.clone(),
+            price: checked.values.price,
+            product_name: checked.values.name.clone(),
+            confidence: (confidence * 10.0).round() / 10.0,
+        },
+    };
+    let row = OcrRow {
+        id,
+        screenshot_id,
+        ordinal: task.ordinal,
+        confidence,
+        full_text: text.text,
+        reading: json(&reading)?,
+        facts: json(&checked.values)?,
+        disagreements: json(&checked.disagreements)?,
+        error: None,
+    };
+    let item = match_products::Item { ocr_result_id: id };
+    let next = NewTask::new(Stage::Match, task.ordinal, task.lease.job.derive("match", &id.to_string()), &item)?;
+    Ok(Change {
+        rows: vec![Row::Ocr(row)],
+        tasks: vec![next],
+        events: vec![completed.into()],
+        ..Change::default()
+    })
+}
+
+pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
+    let Ok(Item { screenshot_id }) = payload(task) else { return (Change::default(), why) };
+    let row = OcrRow {
+        id: task.lease.task,
+        screenshot_id,
+        ordinal: task.ordinal,
+        confidence: 0.0,
+        full_text: String::new(),
+        reading: serde_json::json!({}),
+        facts: serde_json::json!({}),
+        disagreements: serde_json::json!([]),
+        error: Some(why.clone()),
+    };
+    let failed = OcrFailed { screenshot_id, error: why.clone() };
+    (Change { rows: vec![Row::Ocr(row)], events: vec![failed.into()], ..Change::default() }, why)
+}

@@ -1,0 +1,82 @@
+//! Render: a product's label as PNG and PDF.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Context, StageError, json, payload};
+use crate::{
+    event::{LabelFailed, LabelGenerated},
+    pipeline::tools::label::LabelData,
+    product::ProductFacts,
+    store::{Change, Claimed, LabelRow, Row},
+};
+
+/// A product to be labelled.
+#[derive(Serialize, Deserialize)]
+pub struct Item {
+    pub match_id: Uuid,
+    pub facts: ProductFacts,
+    /// Where a QR code leads.
+    pub product_url: String,
+}
+
+pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
+    let Item { match_id, facts, product_url } = payload(task)?;
+    let job = task.lease.job;
+    let record = context.store.job(job).await?;
+    let config = record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
+    let template = context.template(&config.template_id).await?;
+    let renderer = context.renderer.clone();
+    let data = LabelData { facts: facts.clone(), code_url: Some(product_url).filter(|url| !url.is_empty()) };
+    let began = Instant::now();
+    let rendered = tokio::task::spawn_blocking(move || renderer.render(&template, &data))
+        .await
+        .map_err(|_| StageError::Retry { why: "the label's drawing failed; the server's log tells why".into() })?
+        .map_err(|error| StageError::Fatal { why: error.to_string() })?;
+    let render_ms = began.elapsed().as_millis() as i32;
+
+    let id = task.lease.task;
+    let file_size = rendered.png.len() as i64;
+    let key = |ending: &str| format!("jobs/{job}/labels/{id}.{ending}");
+    let image = context.blobs.put(key("png"), Bytes::from(rendered.png), "image/png").await?;
+    let pdf = context.blobs.put(key("pdf"), Bytes::from(rendered.pdf), "application/pdf").await?;
+    let article_number = facts.article_number.clone().unwrap_or_default();
+    let generated = LabelGenerated {
+        label_id: id,
+        image_url: context.blobs.address(&image.key),
+        article_number: article_number.clone(),
+    };
+    let row = LabelRow {
+        id,
+        match_id,
+        template_id: config.template_id,
+        ordinal: task.ordinal,
+        article_number,
+        facts: json(&facts)?,
+        image_key: Some(image.key.clone()),
+        pdf_key: Some(pdf.key.clone()),
+        width: Some(rendered.width_px as i32),
+        height: Some(rendered.height_px as i32),
+        file_size: Some(file_size),
+        render_ms: Some(render_ms),
+        warnings: json(&rendered.warnings)?,
+        error: None,
+        created_at: Utc::now(),
+    };
+    Ok(Change {
+        rows: vec![Row::Artifact(image), Row::Artifact(pdf), Row::Label(row)],
+        events: vec![generated.into()],
+        ..Change::default()
+    })
+}
+
+/// The label's row is not written: without a picture there is no label to list.
+pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
+    let article_number = payload::<Item>(task).ok().and_then(|item| item.facts.article_number);
+    let failed = LabelFailed { error: why.clone(), article_number };
+    (Change { events: vec![failed.into()], ..Change::default() }, why)
+}
