@@ -65,7 +65,10 @@ impl Default for CrawlLimits {
 pub enum CrawlEvent {
     Product(ProductPage),
     /// A page that was wanted and not got.
-    Skipped { url: Url, reason: SkipReason },
+    Skipped {
+        url: Url,
+        reason: SkipReason,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +97,9 @@ pub enum SkipReason {
 pub enum CrawlError {
     #[error("{start} cannot be crawled: {reason}")]
     Unreachable { start: Url, reason: FetchError },
-    #[error("{start} must not be crawled: the shop's robots.txt forbids it; ask the shop's owner to allow {robot}")]
+    #[error(
+        "{start} must not be crawled: the shop's robots.txt forbids it; ask the shop's owner to allow {robot}"
+    )]
     Forbidden { start: Url, robot: String },
 }
 
@@ -155,7 +160,8 @@ impl Crawl {
             Err(CrawlError::Unreachable { start: start.clone(), reason })
         })?;
         let site = if limits.stay_below_start { site } else { Site { folder: "/".into(), ..site } };
-        let limits = CrawlLimits { delay: limits.delay.max(site.asked_delay().min(limits.max_crawl_delay)), ..limits };
+        let limits =
+            CrawlLimits { delay: limits.delay.max(site.asked_delay().min(limits.max_crawl_delay)), ..limits };
         let mut crawl = Crawl {
             fetcher: fetcher.clone(),
             frontier: Frontier::new(limits.max_addresses),
@@ -361,7 +367,8 @@ impl Site {
         let named = self.robots.iter().flat_map(|robots| &robots.sitemaps);
         let mut sitemaps: Vec<Url> = named.filter_map(|sitemap| Url::parse(sitemap).ok()).collect();
         if sitemaps.is_empty() {
-            sitemaps = ["sitemap.xml", "/sitemap.xml"].iter().filter_map(|path| start.join(path).ok()).collect();
+            sitemaps =
+                ["sitemap.xml", "/sitemap.xml"].iter().filter_map(|path| start.join(path).ok()).collect();
             sitemaps.dedup();
         }
         sitemaps.retain(|sitemap| sitemap.origin() == self.origin);
@@ -460,7 +467,8 @@ fn canonical(url: &Url) -> String {
             )
             || name.eq_ignore_ascii_case("phpsessid")
     };
-    let mut query: Vec<(String, String)> = url.query_pairs().into_owned().filter(|(name, _)| !is_tracking(name)).collect();
+    let mut query: Vec<(String, String)> =
+        url.query_pairs().into_owned().filter(|(name, _)| !is_tracking(name)).collect();
     query.sort();
     let mut canonical = url.clone();
     canonical.set_fragment(None);
@@ -479,16 +487,51 @@ fn is_errand(url: &Url) -> bool {
     let is_elsewhere = url.path_segments().into_iter().flatten().any(|segment| {
         matches!(
             segment.to_ascii_lowercase().as_str(),
-            "cart" | "basket" | "warenkorb" | "checkout" | "kasse" | "login" | "logout" | "register" | "account"
-                | "my-account" | "konto" | "wishlist" | "merkzettel" | "compare" | "wp-admin" | "wp-login.php"
+            "cart"
+                | "basket"
+                | "warenkorb"
+                | "checkout"
+                | "kasse"
+                | "login"
+                | "logout"
+                | "register"
+                | "account"
+                | "my-account"
+                | "konto"
+                | "wishlist"
+                | "merkzettel"
+                | "compare"
+                | "wp-admin"
+                | "wp-login.php"
         )
     });
     let extension = url.path().rsplit('/').next().and_then(|name| name.rsplit_once('.'));
     let is_file = extension.is_some_and(|(_, extension)| {
         matches!(
             extension.to_ascii_lowercase().as_str(),
-            "pdf" | "jpg" | "jpeg" | "png" | "gif" | "webp" | "svg" | "avif" | "zip" | "mp4" | "mp3" | "css" | "js"
-                | "json" | "xml" | "csv" | "xlsx" | "docx" | "ics" | "rss" | "exe" | "dmg" | "apk"
+            "pdf"
+                | "jpg"
+                | "jpeg"
+                | "png"
+                | "gif"
+                | "webp"
+                | "svg"
+                | "avif"
+                | "zip"
+                | "mp4"
+                | "mp3"
+                | "css"
+                | "js"
+                | "json"
+                | "xml"
+                | "csv"
+                | "xlsx"
+                | "docx"
+                | "ics"
+                | "rss"
+                | "exe"
+                | "dmg"
+                | "apk"
         )
     });
     does_something || is_elsewhere || is_file
@@ -525,7 +568,8 @@ async fn read_sitemaps(
             Ok(found) => {
                 let sitemap = parse_sitemap(&found.body, limits.max_addresses - pages.len());
                 pages.extend(sitemap.pages.into_iter().filter(|page| site.covers(page)));
-                let parts = sitemap.sitemaps.into_iter().filter(|part| may_be_index && part.origin() == site.origin);
+                let parts =
+                    sitemap.sitemaps.into_iter().filter(|part| may_be_index && part.origin() == site.origin);
                 files.extend(parts.take(MAX_SITEMAPS).map(|part| (part, false)));
             }
             Err(error) => tracing::debug!(host = file.host_str(), %error, "a sitemap was not read"),

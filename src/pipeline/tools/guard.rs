@@ -62,7 +62,9 @@ pub enum Reason {
     #[error("the address names no host")]
     Host,
     /// Carries the kind of address, with its article.
-    #[error("it is {0} address; if jobs may reach it, add its origin (scheme://host:port) to the allowed origins")]
+    #[error(
+        "it is {0} address; if jobs may reach it, add its origin (scheme://host:port) to the allowed origins"
+    )]
     Address(&'static str),
 }
 
@@ -183,7 +185,9 @@ fn forbidden(ip: IpAddr) -> Option<&'static str> {
 fn forbidden_v4(ip: Ipv4Addr) -> Option<&'static str> {
     match ip.octets() {
         // Where AWS, Google, Azure, Oracle and Alibaba tell a machine its secrets.
-        [169, 254, 169, 254] | [168, 63, 129, 16] | [192, 0, 0, 192] | [100, 100, 100, 200] => Some("a metadata"),
+        [169, 254, 169, 254] | [168, 63, 129, 16] | [192, 0, 0, 192] | [100, 100, 100, 200] => {
+            Some("a metadata")
+        }
         [0, ..] => Some("an unspecified"),
         [127, ..] => Some("a loopback"),
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Some("a private"),
@@ -345,7 +349,8 @@ impl Door {
         request: Request<Incoming>,
         tunnels: mpsc::Sender<Tunnel>,
     ) -> Result<Response<Body>, Failure> {
-        let authority = request.uri().authority().filter(|a| a.port().is_some()).ok_or(Failure::NotForAProxy)?;
+        let authority =
+            request.uri().authority().filter(|a| a.port().is_some()).ok_or(Failure::NotForAProxy)?;
         let endpoint = Url::parse(&format!("http://{authority}/")).map_err(|_| Failure::NotForAProxy)?;
         let site = self.dial(self.guard.resolve_endpoint(&endpoint)).await?;
         // The channel has one place and a connection becomes a tunnel once, so this neither fails nor waits.
@@ -370,9 +375,11 @@ impl Door {
 
         strip_hop_headers(request.headers_mut());
         let host = &url[Position::BeforeHost..Position::AfterPort];
-        request.headers_mut().insert(header::HOST, HeaderValue::from_str(host).map_err(|_| Failure::NotForAProxy)?);
-        *request.uri_mut() =
-            Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]).map_err(|_| Failure::NotForAProxy)?;
+        request
+            .headers_mut()
+            .insert(header::HOST, HeaderValue::from_str(host).map_err(|_| Failure::NotForAProxy)?);
+        *request.uri_mut() = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery])
+            .map_err(|_| Failure::NotForAProxy)?;
         let mut response = timeout(self.limits.idle_timeout, sender.send_request(request))
             .await
             .map_err(|_| Failure::Silent)?
@@ -416,7 +423,9 @@ impl Door {
 enum Failure {
     #[error(transparent)]
     Resolve(ResolveError),
-    #[error("this is a forward proxy: send http:// addresses in absolute form and everything else by CONNECT host:port")]
+    #[error(
+        "this is a forward proxy: send http:// addresses in absolute form and everything else by CONNECT host:port"
+    )]
     NotForAProxy,
     #[error("the site could not be reached: {0}")]
     Connect(io::Error),
@@ -509,7 +518,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, data);
         self.watch(context, polled)
     }
@@ -534,5 +547,304 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Mutex;
+
+    use axum::{Router, routing::any};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A site on a free port of 127.0.0.1; gone when its task is.
+    pub async fn serve(site: Router) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move { axum::serve(listener, site).await });
+        url
+    }
+
+    pub fn url(text: &str) -> Url {
+        Url::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn hello() -> Router {
+        Router::new().fallback(any(|| async { "hello" }))
+    }
+
+    async fn proxy(allowed: &[&Url]) -> GuardProxy {
+        let guard = Guard::new(allowed.iter().copied().cloned().collect());
+        GuardProxy::start(guard, ProxyLimits::default()).await.unwrap()
+    }
+
+    /// What the proxy says until it hangs up.
+    async fn say(proxy: &GuardProxy, words: &str) -> String {
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn get(proxy: &GuardProxy, address: &str) -> String {
+        say(proxy, &format!("GET {address} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n"))
+            .await
+    }
+
+    /// One answer with a body of known length, the connection left open.
+    async fn exchange(stream: &mut TcpStream, words: &str) -> String {
+        stream.write_all(words.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap().into());
+        }
+        let length = answer
+            .to_lowercase()
+            .split_once("content-length: ")
+            .map_or(0, |(_, rest)| rest.split_once("\r\n").unwrap().0.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        answer + &String::from_utf8(body).unwrap()
+    }
+
+    #[test]
+    fn every_spelling_of_an_inner_address_is_refused() {
+        let guard = Guard::new(Vec::new());
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1.",
+            "2130706433",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "169.254.0.1",
+            "168.63.129.16",
+            "100.64.0.1",
+            "100.100.100.200",
+            "192.0.0.192",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.7",
+            "203.0.113.9",
+            "224.0.0.1",
+            "255.255.255.255",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "shop.localhost",
+            "[::]",
+            "[::1]",
+            "[::127.0.0.1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:8.8.8.8]",
+            "[::ffff:0:127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "[64:ff9b:1::7f00:1]",
+            "[2002:7f00:1::]",
+            "[2001::1]",
+            "[2001:db8::1]",
+            "[3fff::1]",
+            "[fc00::1]",
+            "[fd00:ec2::254]",
+            "[fe80::1]",
+            "[fec0::1]",
+            "[ff02::1]",
+            "[100::1]",
+        ] {
+            let refused = guard.check_url(&url(&format!("http://{host}:8080/"))).expect_err(host);
+            assert!(matches!(refused.reason, Reason::Address(_)), "{host}: {refused}");
+        }
+    }
+
+    #[test]
+    fn public_addresses_and_names_pass() {
+        let guard = Guard::new(Vec::new());
+        for address in [
+            "https://shop.example/a?b",
+            "http://93.184.215.14:8080/",
+            "http://172.32.0.1/",
+            "http://100.128.0.1/",
+            "http://[2606:4700:4700::1111]/",
+            "http://localhost.example/",
+        ] {
+            assert_eq!(guard.check_url(&url(address)), Ok(()), "{address}");
+        }
+    }
+
+    #[test]
+    fn other_schemes_and_credentials_are_refused() {
+        let guard = Guard::new(vec![url("http://127.0.0.1:3001/")]);
+        for (address, reason) in [
+            ("file:///etc/passwd", Reason::Scheme),
+            ("ftp://shop.example/", Reason::Scheme),
+            ("ws://shop.example/", Reason::Scheme),
+            ("http://user@shop.example/", Reason::Credentials),
+            ("http://:secret@127.0.0.1:3001/", Reason::Credentials),
+        ] {
+            let refused = guard.check_url(&url(address)).expect_err(address);
+            assert_eq!(refused.reason, reason, "{address}");
+            assert!(!refused.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn an_allowed_origin_is_allowed_exactly() {
+        let guard = Guard::new(vec![url("http://127.0.0.1:3001/ignored?path")]);
+        for (address, is_allowed) in [
+            ("http://127.0.0.1:3001/any/path", true),
+            ("http://2130706433:3001/", true),
+            ("https://127.0.0.1:3001/", false),
+            ("http://127.0.0.1:3002/", false),
+            ("http://127.0.0.1/", false),
+            ("http://localhost:3001/", false),
+            ("http://[::ffff:127.0.0.1]:3001/", false),
+        ] {
+            assert_eq!(guard.check_url(&url(address)).is_ok(), is_allowed, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_refused_for_the_address_that_it_resolves_to() {
+        // The name check would catch `localhost` before; here only its address speaks.
+        let resolved = Guard::new(Vec::new()).lookup(&url("http://localhost:1/"), false).await;
+        assert!(
+            matches!(&resolved, Err(ResolveError::Refused(r)) if r.reason == Reason::Address("a loopback")),
+            "{resolved:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_proxy_serves_an_allowed_origin_and_refuses_its_neighbour_port() {
+        let (mine, other) = (serve(hello()).await, serve(hello()).await);
+        let proxy = proxy(&[&mine]).await;
+        let answer = get(&proxy, mine.as_str()).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+        let answer = get(&proxy, other.as_str()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 403") && answer.contains("x-jobcast-refused: address"),
+            "{answer}"
+        );
+        assert!(answer.contains("127.0.0.1 is refused: it is a loopback address"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn every_request_of_a_connection_is_vetted() {
+        let (mine, other) = (serve(hello()).await, serve(hello()).await);
+        let proxy = proxy(&[&mine]).await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        for (site, status) in [(&mine, "200"), (&other, "403"), (&mine, "200")] {
+            let answer =
+                exchange(&mut stream, &format!("GET {site} HTTP/1.1\r\nHost: {}\r\n\r\n", &mine[..])).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{site}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_leads_to_an_allowed_origin_only() {
+        let (mine, other) = (serve(hello()).await, serve(hello()).await);
+        let proxy = proxy(&[&mine]).await;
+        let port = mine.port().unwrap();
+
+        let mut tunnel = TcpStream::connect(proxy.address()).await.unwrap();
+        let answer = exchange(&mut tunnel, &format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let answer = exchange(&mut tunnel, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.ends_with("hello"), "{answer}");
+
+        for target in [
+            format!("127.0.0.1:{}", other.port().unwrap()),
+            format!("localhost:{port}"),
+            format!("[::ffff:127.0.0.1]:{port}"),
+            format!("0x7f.1:{}", other.port().unwrap()),
+            "169.254.169.254:80".into(),
+        ] {
+            let answer =
+                say(&proxy, &format!("CONNECT {target} HTTP/1.1\r\nConnection: close\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 403"), "{target}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_site_sees_no_headers_that_are_meant_for_the_proxy_and_the_client_no_forged_refusal() {
+        let heard = Arc::new(Mutex::new(HeaderMap::new()));
+        let site = Router::new().fallback(any({
+            let heard = heard.clone();
+            move |headers: HeaderMap| async move {
+                *heard.lock().unwrap() = headers;
+                ([(REFUSED_HEADER, "address"), ("x-kept", "yes")], "hello")
+            }
+        }));
+        let mine = serve(site).await;
+        let proxy = proxy(&[&mine]).await;
+        let answer = say(
+            &proxy,
+            &format!(
+                "GET {mine} HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close, X-Hop, Upgrade\r\nX-Hop: 1\r\n\
+                 Upgrade: websocket\r\nProxy-Authorization: Basic eDp5\r\nTE: trailers\r\nX-Kept: yes\r\n\r\n"
+            ),
+        )
+        .await;
+        assert!(answer.contains("x-kept: yes") && !answer.contains(REFUSED_HEADER), "{answer}");
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard["host"], &mine[Position::BeforeHost..Position::AfterPort]);
+        assert!(heard.contains_key("x-kept"));
+        for gone in ["x-hop", "upgrade", "proxy-authorization", "te"] {
+            assert!(!heard.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_a_proxy_is_turned_away() {
+        let mine = serve(hello()).await;
+        let proxy = proxy(&[&mine]).await;
+        let https = format!("https://127.0.0.1:{}/", mine.port().unwrap());
+        for (address, status) in [("/", "400"), (https.as_str(), "400"), ("ws://127.0.0.1/", "403")] {
+            let answer = get(&proxy, address).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{address}: {answer}");
+        }
+        let long = "x".repeat(ProxyLimits::default().max_header_bytes);
+        let answer = get(&proxy, &format!("{mine}{long}")).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_site_that_is_down_unknown_or_silent_is_told_from_one_that_is_refused() {
+        let silent = serve(Router::new().fallback(any(std::future::pending::<()>))).await;
+        let down = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            url(&format!("http://{}/", listener.local_addr().unwrap()))
+        };
+        let guard = Guard::new(vec![silent.clone(), down.clone()]);
+        let limits = ProxyLimits { idle_timeout: Duration::from_millis(200), ..ProxyLimits::default() };
+        let proxy = GuardProxy::start(guard, limits).await.unwrap();
+        for (address, status, code) in [
+            (silent.as_str(), "504", "timeout"),
+            (down.as_str(), "502", "connect"),
+            ("http://no-such-shop.invalid/", "502", "dns"),
+        ] {
+            let answer = get(&proxy, address).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{address}: {answer}");
+            assert!(answer.contains(&format!("{FAILED_HEADER}: {code}")), "{address}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn dropping_the_proxy_ends_its_tunnels() {
+        let mine = serve(hello()).await;
+        let proxy = proxy(&[&mine]).await;
+        let mut tunnel = TcpStream::connect(proxy.address()).await.unwrap();
+        let connect = format!("CONNECT 127.0.0.1:{} HTTP/1.1\r\n\r\n", mine.port().unwrap());
+        assert!(exchange(&mut tunnel, &connect).await.starts_with("HTTP/1.1 200"));
+        drop(proxy);
+        assert!(matches!(tunnel.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     }
 }

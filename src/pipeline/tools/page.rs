@@ -73,7 +73,10 @@ impl Page {
 pub fn path_looks_like_product(url: &Url) -> bool {
     let segments: Vec<&str> = url.path_segments().into_iter().flatten().filter(|s| !s.is_empty()).collect();
     segments.iter().rev().skip(1).any(|segment| {
-        matches!(*segment, "product" | "products" | "produkt" | "produkte" | "p" | "item" | "artikel" | "article")
+        matches!(
+            *segment,
+            "product" | "products" | "produkt" | "produkte" | "p" | "item" | "artikel" | "article"
+        )
     })
 }
 
@@ -109,7 +112,8 @@ fn parse(html: &str) -> Html {
         parser.process(StrTendril::from_slice(portion));
         rest = after;
         let document = parser.tokenizer.sink.sink.0.borrow();
-        let depth = document.tree.nodes().next_back().map_or(0, |node| node.ancestors().take(MAX_DEPTH + 1).count());
+        let depth =
+            document.tree.nodes().next_back().map_or(0, |node| node.ancestors().take(MAX_DEPTH + 1).count());
         if depth > MAX_DEPTH || document.tree.nodes().len() > MAX_NODES {
             break;
         }
@@ -131,12 +135,16 @@ fn absolute(base: &Url, href: &str) -> Option<Url> {
 // ---------------------------------------------------------------------------------------------------- links
 
 fn is_nofollow(element: ElementRef) -> bool {
-    element.attr("rel").is_some_and(|rel| rel.split_ascii_whitespace().any(|t| t.eq_ignore_ascii_case("nofollow")))
+    element
+        .attr("rel")
+        .is_some_and(|rel| rel.split_ascii_whitespace().any(|t| t.eq_ignore_ascii_case("nofollow")))
 }
 
 fn page_forbids_following(document: &Html) -> bool {
     document.select(&ROBOTS).filter_map(|meta| meta.attr("content")).any(|content| {
-        content.split(',').any(|word| matches!(word.trim().to_ascii_lowercase().as_str(), "nofollow" | "none"))
+        content
+            .split(',')
+            .any(|word| matches!(word.trim().to_ascii_lowercase().as_str(), "nofollow" | "none"))
     })
 }
 
@@ -184,7 +192,8 @@ fn stands_in_product_card(anchor: ElementRef) -> bool {
             return false;
         }
         let is_card = element.value().classes().any(|class| {
-            class == "product" || ["product-", "product_", "produkt-"].iter().any(|start| class.starts_with(start))
+            class == "product"
+                || ["product-", "product_", "produkt-"].iter().any(|start| class.starts_with(start))
         });
         if is_card || element.attr("itemtype").is_some_and(|kind| kind.contains("schema.org/Product")) {
             return true;
@@ -282,7 +291,9 @@ impl Structured {
     fn from_microdata(document: &Html) -> Structured {
         let outermost = |scope: &ElementRef| {
             !scope.ancestors().filter_map(ElementRef::wrap).any(|around| {
-                around.attr("itemtype").is_some_and(|kind| kind.contains("/Product") || kind.contains("/ItemList"))
+                around
+                    .attr("itemtype")
+                    .is_some_and(|kind| kind.contains("/Product") || kind.contains("/ItemList"))
             })
         };
         let scopes = document.select(&MICRODATA).filter(outermost).take(MAX_OFFERS);
@@ -294,7 +305,9 @@ impl Structured {
     fn main_product(&self, page: &Url, heading: Option<&str>) -> Option<&Value> {
         let (first, others) = self.products.split_first()?;
         let name = string(first.get("name"));
-        if others.is_empty() || (name.is_some() && others.iter().all(|other| string(other.get("name")) == name)) {
+        if others.is_empty()
+            || (name.is_some() && others.iter().all(|other| string(other.get("name")) == name))
+        {
             return Some(first);
         }
         let is_here = |product: &&Value| {
@@ -304,8 +317,9 @@ impl Structured {
                 })
             })
         };
-        let is_heading =
-            |product: &&Value| heading.is_some() && string(product.get("name")).as_deref().map(str::trim) == heading;
+        let is_heading = |product: &&Value| {
+            heading.is_some() && string(product.get("name")).as_deref().map(str::trim) == heading
+        };
         only(self.products.iter().filter(is_here)).or_else(|| only(self.products.iter().filter(is_heading)))
     }
 }
@@ -375,9 +389,10 @@ fn facts(product: &Value, base: &Url) -> ProductFacts {
     // A group speaks through its first variant where it says nothing itself.
     let variant = product.get("hasVariant").map(first_of);
     let get = |keys: &[&str]| {
-        [Some(product), variant].into_iter().flatten().find_map(|item| {
-            keys.iter().find_map(|key| item.get(*key)).filter(|value| !value.is_null())
-        })
+        [Some(product), variant]
+            .into_iter()
+            .flatten()
+            .find_map(|item| keys.iter().find_map(|key| item.get(*key)).filter(|value| !value.is_null()))
     };
     let text = |keys: &[&str], limit| {
         let candidates = [Some(product), variant];
@@ -482,7 +497,9 @@ impl Prices {
     fn read(&mut self, offer: &Value, quantity: Option<u32>, depth: usize) {
         let offer = match offer {
             _ if depth == 0 || self.offers_read >= MAX_OFFERS => return,
-            Value::Array(offers) => return offers.iter().for_each(|offer| self.read(offer, quantity, depth - 1)),
+            Value::Array(offers) => {
+                return offers.iter().for_each(|offer| self.read(offer, quantity, depth - 1));
+            }
             Value::Object(offer) => offer,
             _ => return,
         };
@@ -547,7 +564,8 @@ fn currency(code: &str) -> Option<String> {
     let code = code.trim();
     match code {
         "€" => Some("EUR".into()),
-        _ => (code.len() == 3 && code.chars().all(|c| c.is_ascii_alphabetic())).then(|| code.to_ascii_uppercase()),
+        _ => (code.len() == 3 && code.chars().all(|c| c.is_ascii_alphabetic()))
+            .then(|| code.to_ascii_uppercase()),
     }
 }
 
@@ -579,9 +597,10 @@ fn heading(document: &Html) -> Option<String> {
 
 /// Without structured data: does the page call itself a product's, or is there one heading and one way to buy?
 fn looks_like_product_page(document: &Html) -> bool {
-    let says_so = document
-        .select(&META)
-        .any(|tag| tag.attr("property") == Some("og:type") && matches!(tag.attr("content"), Some(kind) if is_og_product(kind)));
+    let says_so = document.select(&META).any(|tag| {
+        tag.attr("property") == Some("og:type")
+            && matches!(tag.attr("content"), Some(kind) if is_og_product(kind))
+    });
     let is_detail = document.select(&DETAIL).filter_map(|element| element.attr("class")).any(|class| {
         ["product-detail", "single-product", "is-ctl-product", "catalog-product-view", "template-product"]
             .iter()
@@ -598,18 +617,284 @@ fn is_og_product(kind: &str) -> bool {
 fn ways_to_buy(document: &Html) -> usize {
     let mut ways = HashSet::new();
     for element in document.select(&BUY) {
-        let words = ["class", "id", "name", "action", "value"].map(|attr| element.attr(attr).unwrap_or_default());
+        let words =
+            ["class", "id", "name", "action", "value"].map(|attr| element.attr(attr).unwrap_or_default());
         let words = words.join(" ").to_ascii_lowercase();
         let label = element.value().name() == "button";
         let label = if label { element.text().collect::<String>().to_lowercase() } else { String::new() };
-        let adds = ["add-to-cart", "add_to_cart", "addtocart", "cart/add", "basket/add", "btn-buy", "in-den-warenkorb"]
-            .iter()
-            .any(|name| words.contains(name))
-            || ["in den warenkorb", "add to cart", "add to basket"].iter().any(|text| label.contains(text) || words.contains(text));
+        let adds = [
+            "add-to-cart",
+            "add_to_cart",
+            "addtocart",
+            "cart/add",
+            "basket/add",
+            "btn-buy",
+            "in-den-warenkorb",
+        ]
+        .iter()
+        .any(|name| words.contains(name))
+            || ["in den warenkorb", "add to cart", "add to basket"]
+                .iter()
+                .any(|text| label.contains(text) || words.contains(text));
         if adds {
-            let form = element.ancestors().filter_map(ElementRef::wrap).find(|around| around.value().name() == "form");
+            let form = element
+                .ancestors()
+                .filter_map(ElementRef::wrap)
+                .find(|around| around.value().name() == "form");
             ways.insert(form.unwrap_or(element).id());
         }
     }
     ways.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "https://shop.example/schrauben/m8";
+
+    fn read(html: &str) -> Page {
+        Page::read(html, &Url::parse(HERE).unwrap())
+    }
+
+    fn product(html: &str) -> ProductFacts {
+        read(html).product.unwrap_or_else(|| panic!("no product in {html}"))
+    }
+
+    fn with_json_ld(json: &str) -> String {
+        format!(r#"<head><script type="application/ld+json">{json}</script></head><h1>Heading</h1>"#)
+    }
+
+    fn tiers(facts: &ProductFacts) -> Vec<(u32, f64)> {
+        facts.tiers.iter().map(|tier| (tier.min_quantity, tier.price)).collect()
+    }
+
+    #[test]
+    fn a_product_in_json_ld_is_read_whole() {
+        let facts = product(&with_json_ld(
+            r#"{"@context": "https://schema.org", "@type": "Product", "sku": " A-4711 ", "name": "Schraube  M8 &amp; Mutter",
+                "gtin13": "4006381333931", "description": "<p>Aus <b>Stahl</b></p>",
+                "image": ["/bilder/m8.png", "/bilder/zwei.png"],
+                "offers": {"@type": "Offer", "price": "1299.5", "priceCurrency": "chf"}}"#,
+        ));
+        assert_eq!(
+            facts,
+            ProductFacts {
+                article_number: Some("A-4711".into()),
+                name: Some("Schraube M8 & Mutter".into()),
+                price: Some(1299.5),
+                currency: Some("CHF".into()),
+                tiers: Vec::new(),
+                ean: Some("4006381333931".into()),
+                description: Some("Aus Stahl".into()),
+                image_url: Some("https://shop.example/bilder/m8.png".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn tier_prices_are_read_from_every_place_where_shops_write_them() {
+        for offers in [
+            r#"[{"price": "5.00", "eligibleQuantity": {"minValue": 1}},
+                {"price": 4.5, "eligibleQuantity": {"minValue": "10", "maxValue": 49}},
+                {"price": "3,99 €", "eligibleQuantity": {"minValue": 50}}]"#,
+            r#"{"@type": "AggregateOffer", "lowPrice": 3.99, "highPrice": 5, "offers": [
+                {"price": 3.99, "eligibleQuantity": {"minValue": 50}},
+                {"price": 5},
+                {"price": 4.5, "eligibleQuantity": [{"minValue": 10}]}]}"#,
+            r#"{"@type": "Offer", "price": 5, "priceSpecification": [
+                {"price": 4.5, "eligibleQuantity": {"minValue": 10}},
+                {"price": 9.99, "priceType": "https://schema.org/ListPrice"},
+                {"price": 0.5, "referenceQuantity": {"value": 100, "unitCode": "GRM"}},
+                {"price": 3.99, "eligibleQuantity": {"minValue": 50}}]}"#,
+        ] {
+            let facts = product(&with_json_ld(&format!(
+                r#"{{"@type": "Product", "name": "x", "offers": {offers}}}"#
+            )));
+            assert_eq!(tiers(&facts), [(1, 5.0), (10, 4.5), (50, 3.99)], "{offers}");
+            assert_eq!((facts.price, facts.currency.as_deref()), (Some(5.0), Some("EUR")), "{offers}");
+        }
+    }
+
+    #[test]
+    fn one_price_makes_no_tiers() {
+        for (offers, price) in [
+            (r#"{"price": 5, "eligibleQuantity": {"minValue": 1}}"#, Some(5.0)),
+            (r#"{"@type": "AggregateOffer", "lowPrice": "9.99", "highPrice": "12"}"#, Some(9.99)),
+            (r#"{"priceSpecification": {"price": 0.125}}"#, Some(0.13)),
+            (r#"{"price": "auf Anfrage"}"#, None),
+            (r#"[]"#, None),
+        ] {
+            let facts = product(&with_json_ld(&format!(
+                r#"{{"@type": "Product", "name": "x", "offers": {offers}}}"#
+            )));
+            assert_eq!((facts.price, tiers(&facts)), (price, vec![]), "{offers}");
+            assert_eq!(facts.currency.is_some(), price.is_some(), "{offers}");
+        }
+    }
+
+    #[test]
+    fn the_main_product_is_found_in_graphs_arrays_and_groups() {
+        for json in [
+            r#"[{"@type": "Organization"}, {"@type": ["Thing", "http://schema.org/Product"], "sku": "7"}]"#,
+            r#"{"@graph": [{"@type": "BreadcrumbList"}, {"@type": "ItemPage", "mainEntity": {"@type": "Product", "sku": 7}}]}"#,
+            r#"{"@type": "ProductGroup", "name": "Hemd", "hasVariant": [{"@type": "Product", "sku": "7"}, {"sku": "8"}]}"#,
+            r#"[{"@type": "Product", "name": "Hemd", "sku": "7"}, {"@type": "Product", "name": "Hemd", "sku": "8"}]"#,
+            r#"[{"@type": "Product", "name": "Hut", "sku": "8"}, {"@type": "Product", "name": "Hemd", "sku": "7", "url": "/schrauben/m8#top"}]"#,
+            r#"[{"@type": "Product", "name": "Hut", "sku": "8"}, {"@type": "Product", "name": "Heading", "sku": "7"}]"#,
+            "{\"@type\": \"Product\", \"description\": \"two\nlines\", \"productID\": \"sku:7\"}",
+        ] {
+            assert_eq!(product(&with_json_ld(json)).article_number.as_deref(), Some("7"), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_listing_is_no_product() {
+        let item = r#"{"@type": "Product", "name": "Hemd", "sku": "7"}"#;
+        for json in [
+            format!(
+                r#"{{"@type": "ItemList", "itemListElement": [{{"@type": "ListItem", "item": {item}}}]}}"#
+            ),
+            format!(r#"[{{"@type": "CollectionPage"}}, {item}]"#),
+            format!(r#"[{item}, {{"@type": "Product", "name": "Hut", "sku": "8"}}]"#),
+            "{".into(),
+        ] {
+            assert_eq!(read(&with_json_ld(&json)).product, None, "{json}");
+        }
+        let card = "<li itemscope itemtype='https://schema.org/Product'><b itemprop=name>";
+        assert_eq!(
+            read(&format!("<h1>Hemden</h1><ul>{card}Eins</b></li>{card}Zwei</b></li></ul>")).product,
+            None
+        );
+    }
+
+    #[test]
+    fn an_ean_needs_its_check_digit_and_may_carry_a_zero_more_or_less() {
+        for (key, code, ean) in [
+            ("gtin", "04006381333931", Some("4006381333931")),
+            ("gtin12", "036000291452", Some("0036000291452")),
+            ("productID", "ean:4006381333931", Some("4006381333931")),
+            ("gtin13", "4006381333932", None),
+        ] {
+            let facts =
+                product(&with_json_ld(&format!(r#"{{"@type": "Product", "name": "x", "{key}": "{code}"}}"#)));
+            assert_eq!(facts.ean.as_deref(), ean, "{key} {code}");
+        }
+    }
+
+    #[test]
+    fn microdata_is_read_with_nested_offers() {
+        let facts = product(
+            "<div itemscope itemtype='https://schema.org/Product'>
+               <h1 itemprop=name>Schraube <i>M8</i></h1><meta itemprop='sku mpn' content=4711>
+               <img itemprop=image src=/m8.png>
+               <div itemprop=offers itemscope itemtype=https://schema.org/Offer>
+                 <meta itemprop=priceCurrency content=EUR><span itemprop=price>1.234,50 €</span></div>
+               <div itemprop=offers itemscope itemtype=https://schema.org/Offer>
+                 <data itemprop=price value=1100.00></data>
+                 <p itemprop=eligibleQuantity itemscope><meta itemprop=minValue content=10></p></div>
+               <ul><li itemprop=isRelatedTo itemscope itemtype=https://schema.org/Product><b itemprop=name>Mutter</b></ul>
+             </div>",
+        );
+        assert_eq!(
+            (facts.name.as_deref(), facts.article_number.as_deref()),
+            (Some("Schraube M8"), Some("4711"))
+        );
+        assert_eq!((facts.price, tiers(&facts)), (Some(1234.5), vec![(1, 1234.5), (10, 1100.0)]));
+        assert_eq!(facts.image_url.as_deref(), Some("https://shop.example/m8.png"));
+    }
+
+    #[test]
+    fn json_ld_goes_before_microdata_and_both_before_open_graph() {
+        let facts = product(
+            "<meta property=product:price:amount content='3.00'><meta property=product:price:currency content=USD>
+             <meta property=product:retailer_item_id content=OG><meta property=og:image content=/og.png>
+             <script type=application/ld+json>{\"@type\": \"Product\", \"name\": \"JSON\"}</script>
+             <div itemscope itemtype=https://schema.org/Product><b itemprop=name>Micro</b><i itemprop=sku>M1</i></div>",
+        );
+        assert_eq!((facts.name.as_deref(), facts.article_number.as_deref()), (Some("JSON"), Some("M1")));
+        assert_eq!((facts.price, facts.currency.as_deref()), (Some(3.0), Some("USD")));
+        assert_eq!(facts.image_url.as_deref(), Some("https://shop.example/og.png"));
+    }
+
+    #[test]
+    fn without_structured_data_the_page_itself_tells_that_it_shows_a_product() {
+        let buy = "<form action=/cart/add><button class=add-to-cart>In den Warenkorb</button></form>";
+        for (html, is_product) in [
+            ("<meta property=og:type content=product><h1>Hemd</h1>".to_string(), true),
+            ("<body class='single-product theme'><h1>Hemd</h1>".into(), true),
+            ("<main class=product-detail><h1>Hemd</h1></main>".into(), true),
+            (format!("<h1>Hemd</h1>{buy}"), true),
+            ("<h1>Hemd</h1><button>In den Warenkorb</button>".into(), true),
+            (format!("<h1>Hemden</h1>{buy}{buy}"), false),
+            (format!("<h1>Hemd</h1><h1>Hut</h1>{buy}"), false),
+            ("<h1>Über uns</h1><form action=/search><button>Suchen</button></form>".into(), false),
+            (String::new(), false),
+        ] {
+            let page = read(&html);
+            assert_eq!(page.product.is_some(), is_product, "{html}");
+            if let Some(facts) = page.product {
+                assert_eq!(
+                    facts,
+                    ProductFacts { name: Some("Hemd".into()), ..ProductFacts::default() },
+                    "{html}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn links_are_absolute_once_each_and_only_the_ones_that_may_be_followed() {
+        let page = read(
+            "<base href=/neu/><link rel=canonical href=/kanonisch#x>
+             <nav class=product-nav><a href=kategorie/>K</a></nav>
+             <a href='#top'>x</a><a href='mailto:a@b'>x</a><a href='javascript:1'>x</a><a href='http://['>x</a>
+             <a rel='nofollow noopener' href=/geheim>x</a><a href='https://anders.example/'>x</a>
+             <div class='product-box card'><div><a href='/hemd#bild'>Hemd</a><a href='/hemd'>Hemd</a></div></div>
+             <a href=/schrauben/m8>hier</a><a href=//shop.example/p/4711>x</a>",
+        );
+        let links: Vec<_> =
+            page.links.iter().map(|l| (l.url.as_str(), l.same_origin, l.looks_like_product)).collect();
+        assert_eq!(
+            links,
+            [
+                ("https://shop.example/neu/kategorie/", true, false),
+                ("https://shop.example/neu/", true, false),
+                ("https://anders.example/", false, false),
+                ("https://shop.example/hemd", true, true),
+                ("https://shop.example/p/4711", true, true),
+            ]
+        );
+        assert_eq!(page.canonical.unwrap().as_str(), "https://shop.example/kanonisch");
+        assert_eq!(read("<meta name=ROBOTS content='index, NoFollow'><a href=/a>a</a>").links, []);
+    }
+
+    #[test]
+    fn pagination_is_kept_apart_from_links() {
+        let page = read(
+            "<link rel='next prefetch' href='?p=2'><ul class=pagination><li><a href='?p=2'>2</a><a href='?p=3'>3</a></ul>
+             <nav aria-label='Pagination'><a href='?p=4'>4</a></nav><a class='btn next' href='?p=5'>weiter</a>
+             <ul class=pagination><a href=https://anders.example/?p=6>6</a></ul><a href='?p=3'>auch</a><a href=/b>b</a>",
+        );
+        let pages: Vec<_> = page.next.iter().map(|url| url.query().unwrap()).collect();
+        assert_eq!(pages, ["p=2", "p=3", "p=4", "p=5"]);
+        let own: Vec<_> = page.links.iter().filter(|l| l.same_origin).map(|l| l.url.path()).collect();
+        assert_eq!(own, ["/b"]);
+    }
+
+    #[test]
+    fn a_page_built_to_explode_is_cut() {
+        let nested = "<div>".repeat(1_000_000);
+        let formats: String =
+            (0..2_000).map(|i| format!("<b a{i}>")).collect::<String>() + &"<p>x".repeat(500_000);
+        let scripts = with_json_ld(&format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)));
+        let items = "<div itemscope itemprop=a itemtype=https://schema.org/Product>".repeat(10_000);
+        for html in [nested, formats, scripts, items, "<a href=/x".to_string() + &"é".repeat(5_000)] {
+            let tree = parse(&html).tree;
+            assert!(tree.nodes().len() < 2 * MAX_NODES);
+            read(&html);
+        }
+        let many: String = (0..5_000).map(|i| format!("<a href=/{i}>x</a>")).collect();
+        assert_eq!(read(&many).links.len(), MAX_LINKS);
+    }
 }
