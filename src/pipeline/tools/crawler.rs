@@ -621,3 +621,478 @@ fn parse_sitemap(xml: &str, max_addresses: usize) -> Sitemap {
     }
     sitemap
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        sync::{Arc, Mutex},
+    };
+
+    use axum::{
+        Router,
+        extract::Request,
+        http::{StatusCode, header},
+        response::{Html, IntoResponse, Redirect, Response},
+    };
+
+    use super::*;
+    use crate::pipeline::tools::{
+        fetch::tests::fetcher,
+        guard::{
+            GuardProxy,
+            tests::{serve, url},
+        },
+    };
+
+    type Pages = HashMap<String, Answer>;
+
+    #[derive(Clone)]
+    enum Answer {
+        Text(String),
+        Redirect(String),
+        Status(u16),
+        Never,
+    }
+
+    /// A shop made of a table of pages, that remembers what it was asked for.
+    struct Shop {
+        start: Url,
+        asked: Arc<Mutex<Vec<String>>>,
+        fetcher: Fetcher,
+        _proxy: GuardProxy,
+    }
+
+    impl Shop {
+        async fn open(pages: Pages, slowness: fn() -> Duration) -> Shop {
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let (pages, log) = (Arc::new(pages), asked.clone());
+            let site = Router::new().fallback(move |request: Request| {
+                let (pages, log) = (pages.clone(), log.clone());
+                async move {
+                    let path = request.uri().path_and_query().unwrap().to_string();
+                    let site = format!("http://{}/", request.headers()["host"].to_str().unwrap());
+                    log.lock().unwrap().push(path.clone());
+                    tokio::time::sleep(slowness()).await;
+                    answer(pages.get(&path).cloned().unwrap_or(Answer::Status(404)), &site).await
+                }
+            });
+            let start = serve(site).await;
+            let (fetcher, _proxy) = fetcher(&[&start]).await;
+            Shop { start, asked, fetcher, _proxy }
+        }
+
+        async fn crawl(&self, path: &str, limits: CrawlLimits) -> (Vec<CrawlEvent>, CrawlReport) {
+            let mut crawl = Crawl::start(&self.fetcher, &self.at(path), limits).await.unwrap();
+            let mut events = Vec::new();
+            while let Some(event) = crawl.next().await {
+                events.push(event);
+            }
+            (events, crawl.report().clone())
+        }
+
+        fn at(&self, path: &str) -> Url {
+            self.start.join(path).unwrap()
+        }
+
+        fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+    }
+
+    /// `{site}` in a text is the shop's own address.
+    async fn answer(answer: Answer, site: &str) -> Response {
+        match answer {
+            Answer::Text(text) if text.starts_with("<?xml") => {
+                ([(header::CONTENT_TYPE, "text/xml")], text.replace("{site}", site)).into_response()
+            }
+            Answer::Text(text) => Html(text.replace("{site}", site)).into_response(),
+            Answer::Redirect(target) => Redirect::temporary(&target).into_response(),
+            Answer::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+            Answer::Never => std::future::pending().await,
+        }
+    }
+
+    fn at_once() -> Duration {
+        Duration::ZERO
+    }
+
+    fn at_random() -> Duration {
+        Duration::from_millis(u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % 12)
+    }
+
+    fn eager() -> CrawlLimits {
+        CrawlLimits { delay: Duration::ZERO, max_products: 1_000, concurrency: 8, ..CrawlLimits::default() }
+    }
+
+    fn text(text: impl Into<String>) -> Answer {
+        Answer::Text(text.into())
+    }
+
+    fn linking<'a>(paths: impl IntoIterator<Item = &'a str>) -> Answer {
+        text(paths.into_iter().map(|path| format!("<a href='{path}'>{path}</a>")).collect::<String>())
+    }
+
+    fn product(sku: &str) -> Answer {
+        text(format!(
+            r#"<script type="application/ld+json">{{"@type":"Product","name":"N","sku":"{sku}"}}</script>"#
+        ))
+    }
+
+    fn site<const N: usize>(pages: [(&str, Answer); N]) -> Pages {
+        pages.into_iter().map(|(path, answer)| (path.to_string(), answer)).collect()
+    }
+
+    /// Four categories of three pages with five products each; every product also links to the next one.
+    fn large_shop() -> Pages {
+        let mut pages = site([("/", linking(["/c0/", "/c1/", "/c2/", "/c3/"]))]);
+        for category in 0..4 {
+            for page in 1..=3 {
+                let own =
+                    if page == 1 { format!("/c{category}/") } else { format!("/c{category}/?page={page}") };
+                let products = (0..5).map(|n| format!("/product/{}", category * 15 + (page - 1) * 5 + n));
+                let cards: String = products
+                    .map(|path| format!("<div class=product-box><a href={path}>x</a></div>"))
+                    .collect();
+                let next = format!("<a rel=next href='/c{category}/?page={}'>next</a>", page + 1);
+                pages.insert(own, text(format!("{cards}{}", if page < 3 { next } else { String::new() })));
+            }
+        }
+        for n in 0..60 {
+            let Answer::Text(own) = product(&format!("S{n}")) else { unreachable!() };
+            pages.insert(
+                format!("/product/{n}"),
+                text(format!("{own}<a href=/product/{}>x</a>", (n + 1) % 60)),
+            );
+        }
+        pages
+    }
+
+    fn products(events: &[CrawlEvent]) -> Vec<(usize, String)> {
+        let numbered = events.iter().filter_map(|event| match event {
+            CrawlEvent::Product(page) => Some((page.ordinal, page.facts.article_number.clone()?)),
+            CrawlEvent::Skipped { .. } => None,
+        });
+        numbered.collect()
+    }
+
+    fn skus(events: &[CrawlEvent]) -> Vec<String> {
+        let mut skus: Vec<String> = products(events).into_iter().map(|(_, sku)| sku).collect();
+        skus.sort();
+        skus
+    }
+
+    fn skipped(events: &[CrawlEvent]) -> Vec<(&str, &SkipReason)> {
+        let skipped = events.iter().filter_map(|event| match event {
+            CrawlEvent::Skipped { url, reason } => Some((url.path(), reason)),
+            CrawlEvent::Product(_) => None,
+        });
+        skipped.collect()
+    }
+
+    #[tokio::test]
+    async fn two_crawls_of_a_shop_with_random_delays_find_the_same_products_in_the_same_order() {
+        let shop = Shop::open(large_shop(), at_random).await;
+        let (first, report) = shop.crawl("/", eager()).await;
+        assert_eq!(report, CrawlReport { pages: 73, products: 60, skipped: 0, stopped_by: None });
+        let first = products(&first);
+        assert!(first.iter().map(|(ordinal, _)| *ordinal).eq(0..60));
+        for _ in 0..2 {
+            assert_eq!(products(&shop.crawl("/", eager()).await.0), first);
+        }
+        let few = CrawlLimits { max_products: 20, ..eager() };
+        let (again, _) = shop.crawl("/", few.clone()).await;
+        assert_eq!(products(&again), products(&shop.crawl("/", few).await.0));
+    }
+
+    #[tokio::test]
+    async fn the_first_product_comes_long_before_the_last_category() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { concurrency: 1, ..eager() })
+            .await
+            .unwrap();
+        assert!(matches!(crawl.next().await, Some(CrawlEvent::Product(page)) if page.ordinal == 0));
+        assert_eq!(shop.asked()[..4], ["/robots.txt", "/", "/c0/", "/product/0"].map(String::from));
+        assert_eq!(crawl.report().pages, 3);
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_fetched_once_there_are_enough_products() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { max_products: 3, ..eager() })
+            .await
+            .unwrap();
+        let mut found = 0;
+        while let Some(event) = crawl.next().await {
+            found += usize::from(matches!(event, CrawlEvent::Product(_)));
+        }
+        assert_eq!((found, crawl.report().stopped_by), (3, Some(Budget::Products)));
+        assert!(crawl.in_flight.is_empty() && crawl.next().await.is_none());
+        let visited = shop.asked().iter().filter(|path| path.starts_with("/product/")).count();
+        assert!(visited <= 3, "{:?}", shop.asked());
+    }
+
+    #[tokio::test]
+    async fn pagination_is_followed_only_when_asked_for() {
+        let shop = Shop::open(
+            site([
+                ("/", linking(["/c/"])),
+                ("/c/", text("<a href=/product/1>1</a><a class=next href='?page=2'>next</a>")),
+                ("/c/?page=2", linking(["/product/2"])),
+                ("/product/1", product("1")),
+                ("/product/2", product("2")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, _) = shop.crawl("/", CrawlLimits { follow_pagination: false, ..eager() }).await;
+        assert_eq!(skus(&events), ["1"]);
+        assert!(!shop.asked().contains(&"/c/?page=2".into()));
+        assert_eq!(skus(&shop.crawl("/", eager()).await.0), ["1", "2"]);
+    }
+
+    #[tokio::test]
+    async fn robots_txt_is_obeyed_and_what_it_forbids_is_told() {
+        let rules =
+            "User-agent: *\nDisallow: /\n\nUser-agent: JobcastBot\nDisallow: /product/2\nCrawl-delay: 0.01";
+        let shop = Shop::open(
+            site([
+                ("/robots.txt", text(rules)),
+                ("/", linking(["/product/1", "/product/2"])),
+                ("/product/1", product("1")),
+                ("/product/2", product("2")),
+            ]),
+            at_once,
+        )
+        .await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, eager()).await.unwrap();
+        assert_eq!(crawl.limits.delay, Duration::from_millis(10));
+        let mut events = Vec::new();
+        while let Some(event) = crawl.next().await {
+            events.push(event);
+        }
+        assert_eq!(skus(&events), ["1"]);
+        assert!(matches!(skipped(&events)[..], [("/product/2", SkipReason::Robots)]), "{events:?}");
+        assert!(!shop.asked().contains(&"/product/2".into()));
+    }
+
+    #[tokio::test]
+    async fn a_crawl_delay_is_taken_up_to_the_cap() {
+        let rules = text("User-agent: *\nCrawl-delay: 86400");
+        let shop = Shop::open(site([("/robots.txt", rules), ("/", linking([]))]), at_once).await;
+        let limits = CrawlLimits { max_crawl_delay: Duration::from_millis(30), ..eager() };
+        let crawl = Crawl::start(&shop.fetcher, &shop.start, limits).await.unwrap();
+        assert_eq!(crawl.limits.delay, Duration::from_millis(30));
+    }
+
+    #[tokio::test]
+    async fn a_shop_that_forbids_or_cannot_say_is_not_crawled() {
+        let pages = [("/robots.txt", text("User-agent: *\nDisallow: /"))];
+        let shop = Shop::open(site(pages), at_once).await;
+        let refused = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        assert!(matches!(refused, Err(CrawlError::Forbidden { .. })), "{refused:?}");
+        assert_eq!(shop.asked(), ["/robots.txt"]);
+
+        let shop = Shop::open(site([("/robots.txt", Answer::Status(503))]), at_once).await;
+        let refused = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        assert!(
+            matches!(refused, Err(CrawlError::Unreachable { reason: FetchError::Status(503), .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_start_page_that_cannot_be_had_is_an_error_with_its_reason() {
+        let shop = Shop::open(site([]), at_once).await;
+        let missing = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        assert!(
+            matches!(missing, Err(CrawlError::Unreachable { reason: FetchError::Status(404), .. })),
+            "{missing:?}"
+        );
+        let inner = Crawl::start(&shop.fetcher, &url("http://169.254.169.254/latest/"), eager()).await;
+        assert!(
+            matches!(inner, Err(CrawlError::Unreachable { reason: FetchError::Refused(_), .. })),
+            "{inner:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_site_without_products_gives_an_empty_report() {
+        let shop = Shop::open(site([("/", linking(["/about"])), ("/about", linking([]))]), at_once).await;
+        let (events, report) = shop.crawl("/", eager()).await;
+        assert!(events.is_empty(), "{events:?}");
+        assert_eq!(report, CrawlReport { pages: 2, ..CrawlReport::default() });
+    }
+
+    #[tokio::test]
+    async fn only_what_lies_below_the_start_page_on_its_origin_is_visited() {
+        let shop = Shop::open(
+            site([
+                (
+                    "/demo/shop/",
+                    linking(["/demo/shop/p/1", "/demo/blog/", "p/2", "http://127.0.0.1:1/p/3", "../p/4"]),
+                ),
+                ("/demo/shop/p/1", product("1")),
+                ("/demo/shop/p/2", Answer::Redirect("/demo/p/2".into())),
+                ("/demo/p/2", product("2")),
+                ("/demo/p/4", product("4")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, _) = shop.crawl("/demo/shop/", eager()).await;
+        assert_eq!(skus(&events), ["1"]);
+        assert!(matches!(skipped(&events)[..], [("/demo/shop/p/2", SkipReason::Outside(_))]), "{events:?}");
+        assert!(!shop.asked().contains(&"/demo/blog/".into()));
+
+        let (events, _) = shop.crawl("/demo/shop/", CrawlLimits { stay_below_start: false, ..eager() }).await;
+        assert_eq!(skus(&events), ["1", "2", "4"]);
+    }
+
+    #[tokio::test]
+    async fn pages_that_fail_or_lead_inwards_are_skipped_and_the_crawl_goes_on() {
+        let shop = Shop::open(
+            site([
+                ("/", linking(["/p/gone", "/p/broken", "/p/inner", "/p/1"])),
+                ("/p/broken", Answer::Status(500)),
+                ("/p/inner", Answer::Redirect("http://169.254.169.254/".into())),
+                ("/p/1", product("1")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, report) = shop.crawl("/", eager()).await;
+        assert_eq!(skus(&events), ["1"]);
+        assert!(
+            matches!(
+                skipped(&events)[..],
+                [
+                    ("/p/gone", SkipReason::Fetch(FetchError::Status(404))),
+                    ("/p/broken", SkipReason::Fetch(FetchError::Status(500))),
+                    ("/p/inner", SkipReason::Fetch(FetchError::Refused(_))),
+                ]
+            ),
+            "{events:?}"
+        );
+        assert_eq!(report.skipped, 3);
+    }
+
+    #[tokio::test]
+    async fn one_product_under_several_addresses_comes_once() {
+        let Answer::Text(hat) = product("7") else { unreachable!() };
+        let bare = |canonical: &str| {
+            text(format!(
+                "<link rel=canonical href={canonical}><meta property=og:type content=product><h1>Hemd</h1>"
+            ))
+        };
+        let shop = Shop::open(
+            site([
+                (
+                    "/",
+                    linking([
+                        "/p/a",
+                        "/p/a?utm_source=mail#top",
+                        "/new/a",
+                        "/p/moved",
+                        "/p/x?c=1",
+                        "/p/x?c=2",
+                        "/p/y",
+                    ]),
+                ),
+                ("/p/a", text(hat.clone())),
+                ("/new/a", text(hat)),
+                ("/p/moved", Answer::Redirect("/p/a".into())),
+                ("/p/x?c=1", bare("/p/x")),
+                ("/p/x?c=2", bare("/p/x")),
+                ("/p/y", bare("/p/y")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, report) = shop.crawl("/", eager()).await;
+        let found: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                CrawlEvent::Product(page) => Some(page.url.path()),
+                CrawlEvent::Skipped { .. } => None,
+            })
+            .collect();
+        assert_eq!((report.products, report.skipped), (3, 0), "{found:?}");
+        assert_eq!(found.iter().filter(|path| **path == "/p/x").count(), 1);
+        assert!(!shop.asked().iter().any(|path| path.contains("utm_")));
+    }
+
+    #[tokio::test]
+    async fn carts_and_files_are_not_touched() {
+        let shop = Shop::open(
+            site([
+                ("/", linking(["/cart", "/?add-to-cart=5", "/de/Warenkorb/x", "/katalog.PDF", "/p/1"])),
+                ("/p/1", product("1")),
+            ]),
+            at_once,
+        )
+        .await;
+        shop.crawl("/", eager()).await;
+        assert_eq!(shop.asked(), ["/robots.txt", "/", "/p/1", "/sitemap.xml"]);
+    }
+
+    #[tokio::test]
+    async fn products_that_only_a_sitemap_names_are_found() {
+        let index = "<?xml version='1.0'?><sitemapindex><sitemap><loc>{site}demo/part.xml?a=1&amp;b=2</loc></sitemap>\
+                     <sitemap><loc>http://127.0.0.1:1/</loc></sitemap></sitemapindex>";
+        let part = "<?xml version='1.0'?><urlset><url><loc> {site}demo/p/1 </loc></url><url><loc>{site}other/p/2</loc></url>\
+                    <url><loc><![CDATA[{site}demo/p/3]]></loc></url><url><loc>{site}demo/p/4</url>";
+        let pages = site([
+            ("/demo/", linking([])),
+            ("/demo/sitemap.xml", text(index)),
+            ("/demo/part.xml?a=1&b=2", text(part)),
+            ("/demo/p/1", product("1")),
+            ("/other/p/2", product("2")),
+            ("/demo/p/3", product("3")),
+            (
+                "/named.xml",
+                text("<?xml version='1.0'?><urlset><url><loc>{site}demo/p/1</loc></url></urlset>"),
+            ),
+        ]);
+        let shop = Shop::open(pages.clone(), at_once).await;
+        assert_eq!(skus(&shop.crawl("/demo/", eager()).await.0), ["1", "3"]);
+
+        let robots = ("/robots.txt".to_string(), text("Sitemap: {site}named.xml"));
+        let shop = Shop::open(pages.into_iter().chain([robots]).collect(), at_once).await;
+        assert_eq!(skus(&shop.crawl("/demo/", eager()).await.0), ["1"]);
+    }
+
+    #[tokio::test]
+    async fn budgets_of_pages_and_time_end_a_crawl() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let (_, report) = shop.crawl("/", CrawlLimits { max_pages: 10, ..eager() }).await;
+        assert_eq!((report.pages, report.stopped_by), (10, Some(Budget::Pages)));
+
+        let shop = Shop::open(site([("/", linking(["/p/1"])), ("/p/1", Answer::Never)]), at_once).await;
+        let (events, report) =
+            shop.crawl("/", CrawlLimits { max_time: Duration::from_millis(300), ..eager() }).await;
+        assert!(events.is_empty() && report.stopped_by == Some(Budget::Time), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_takes_its_time_holds_the_crawl_back() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { concurrency: 2, ..eager() })
+            .await
+            .unwrap();
+        crawl.next().await.unwrap();
+        assert!(crawl.started_pages <= crawl.report.pages + 2, "{crawl:?}");
+    }
+
+    #[test]
+    fn addresses_of_one_page_have_one_canonical_form() {
+        for (address, form) in [
+            ("http://a/b?z=1&utm_source=x&a=2#top", "http://a/b?a=2&z=1"),
+            ("http://a/b?gclid=1&PHPSESSID=2", "http://a/b"),
+            ("http://a/b/?", "http://a/b/"),
+            ("http://a/b?q=x%26y", "http://a/b?q=x%26y"),
+        ] {
+            assert_eq!(canonical(&url(address)), form);
+        }
+    }
+}

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::LazyLock,
+    time::{Duration, Instant},
 };
 
 use html5ever::tendril::{StrTendril, TendrilSink};
@@ -21,13 +22,20 @@ const MAX_DEPTH: usize = 512;
 const MAX_NODES: usize = 300_000;
 /// Small enough that no portion can grow the tree by much more than [`MAX_NODES`], whatever it holds.
 const PORTION: usize = 1024;
+/// The bound behind the others: a page takes milliseconds, unless it found a weakness of the parser (one tag with
+/// a million attributes is one).
+const MAX_PARSE_TIME: Duration = Duration::from_secs(2);
 const MAX_LINKS: usize = 2_000;
 const MAX_URL_LENGTH: usize = 2_048;
-const MAX_JSON_LD_BYTES: usize = 500_000;
-const MAX_JSON_LD_SCRIPTS: usize = 50;
+/// Of all scripts of a page together.
+const MAX_JSON_LD_BYTES: usize = 1_000_000;
 /// How deep structured data is followed; real offers lie five levels down.
 const MAX_DATA_DEPTH: usize = 8;
 const MAX_OFFERS: usize = 200;
+/// Of all microdata items of a page together.
+const MAX_PROPERTIES: usize = 2_000;
+/// Of one property.
+const MAX_TEXT_BYTES: usize = 20_000;
 
 /// What one page says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,14 +64,17 @@ pub struct Link {
 impl Page {
     /// Reads the page that was found at `url`.
     pub fn read(html: &str, url: &Url) -> Page {
-        let document = parse(html);
-        let base = first_attr(&document, &BASE, "href").and_then(|href| url.join(href).ok());
+        Page::of(&parse(html), url)
+    }
+
+    fn of(document: &Html, url: &Url) -> Page {
+        let base = first_attr(document, &BASE, "href").and_then(|href| url.join(href).ok());
         let base = base.unwrap_or_else(|| url.clone());
-        let next = pagination(&document, &base, url);
+        let next = pagination(document, &base, url);
         Page {
-            product: product(&document, &base, url),
-            canonical: first_attr(&document, &CANONICAL, "href").and_then(|href| absolute(&base, href)),
-            links: links(&document, &base, url, &next),
+            product: product(document, &base, url),
+            canonical: first_attr(document, &CANONICAL, "href").and_then(|href| absolute(&base, href)),
+            links: links(document, &base, url, &next),
             next,
         }
     }
@@ -106,6 +117,7 @@ selectors! {
 /// few kilobytes of nested or unclosed tags cost quadratic time and memory.
 fn parse(html: &str) -> Html {
     let mut parser = html5ever::parse_document(HtmlTreeSink::new(Html::new_document()), Default::default());
+    let start = Instant::now();
     let mut rest = html;
     while !rest.is_empty() {
         let (portion, after) = rest.split_at(rest.floor_char_boundary(PORTION.min(rest.len())));
@@ -114,7 +126,7 @@ fn parse(html: &str) -> Html {
         let document = parser.tokenizer.sink.sink.0.borrow();
         let depth =
             document.tree.nodes().next_back().map_or(0, |node| node.ancestors().take(MAX_DEPTH + 1).count());
-        if depth > MAX_DEPTH || document.tree.nodes().len() > MAX_NODES {
+        if depth > MAX_DEPTH || document.tree.nodes().len() > MAX_NODES || start.elapsed() > MAX_PARSE_TIME {
             break;
         }
     }
@@ -252,11 +264,11 @@ struct Structured {
 impl Structured {
     fn from_json_ld(document: &Html) -> Structured {
         let mut found = Structured::default();
-        for script in document.select(&JSON_LD).take(MAX_JSON_LD_SCRIPTS) {
+        let mut left = MAX_JSON_LD_BYTES;
+        for script in document.select(&JSON_LD) {
             let text: String = script.text().collect();
-            if text.len() > MAX_JSON_LD_BYTES {
-                continue;
-            }
+            let Some(after) = left.checked_sub(text.len()) else { break };
+            left = after;
             // Raw line breaks inside strings are the one common mistake; between tokens a space does as well.
             // The parser itself refuses to go deeper than 128 levels.
             if let Ok(value) = serde_json::from_str(&text.replace(|c: char| c.is_control(), " ")) {
@@ -296,8 +308,10 @@ impl Structured {
                     .is_some_and(|kind| kind.contains("/Product") || kind.contains("/ItemList"))
             })
         };
-        let scopes = document.select(&MICRODATA).filter(outermost).take(MAX_OFFERS);
-        Structured { products: scopes.map(|scope| item(scope, MAX_DATA_DEPTH)).collect(), is_listing: false }
+        let mut left = MAX_PROPERTIES;
+        let scopes = document.select(&MICRODATA).filter(outermost);
+        let products = scopes.take(MAX_OFFERS).map(|scope| item(scope, MAX_DATA_DEPTH, &mut left)).collect();
+        Structured { products, is_listing: false }
     }
 
     /// The one product that the page is about: the only one, one of several variants of one name, or the only
@@ -340,37 +354,34 @@ fn is_a(item: &Map<String, Value>, kinds: &[&str]) -> bool {
     }
 }
 
-/// One microdata item with its properties, nested items included.
-fn item(scope: ElementRef, depth: usize) -> Value {
+/// One microdata item with its properties, nested items included, as long as there are any `left` to read.
+fn item(scope: ElementRef, depth: usize, left: &mut usize) -> Value {
     let mut properties = Map::new();
     properties.insert("@type".into(), scope.attr("itemtype").unwrap_or_default().into());
-    if depth > 0 {
-        read_properties(scope, depth, &mut properties);
-    }
-    Value::Object(properties)
-}
-
-fn read_properties(element: ElementRef, depth: usize, into: &mut Map<String, Value>) {
     // By hand instead of recursively: a page may be nested deeper than a stack.
-    let mut open: Vec<ElementRef> = element.child_elements().collect();
+    let mut open: Vec<ElementRef> = scope.child_elements().collect();
     open.reverse();
-    while let Some(child) = open.pop() {
-        let is_item = child.attr("itemscope").is_some();
-        for name in child.attr("itemprop").unwrap_or_default().split_ascii_whitespace() {
-            let value = if is_item { item(child, depth - 1) } else { own_value(child).into() };
-            match into.entry(name).or_insert(Value::Null) {
-                entry @ Value::Null => *entry = value,
-                Value::Array(values) if values.len() < MAX_OFFERS => values.push(value),
-                Value::Array(_) => {}
-                single => *single = Value::Array(vec![single.take(), value]),
+    while let Some(element) = open.pop() {
+        let is_item = element.attr("itemscope").is_some();
+        if depth > 0 {
+            for name in element.attr("itemprop").unwrap_or_default().split_ascii_whitespace() {
+                let Some(after) = left.checked_sub(1) else { return Value::Object(properties) };
+                *left = after;
+                let value = if is_item { item(element, depth - 1, left) } else { own_value(element).into() };
+                match properties.entry(name).or_insert(Value::Null) {
+                    entry @ Value::Null => *entry = value,
+                    Value::Array(values) => values.push(value),
+                    single => *single = Value::Array(vec![single.take(), value]),
+                }
             }
         }
         if !is_item {
             let next = open.len();
-            open.extend(child.child_elements());
+            open.extend(element.child_elements());
             open[next..].reverse();
         }
     }
+    Value::Object(properties)
 }
 
 fn own_value(element: ElementRef) -> String {
@@ -382,7 +393,20 @@ fn own_value(element: ElementRef) -> String {
         _ => "content",
     };
     let declared = element.attr("content").or_else(|| element.attr(attr));
-    declared.map_or_else(|| element.text().collect(), str::to_string)
+    match declared {
+        Some(value) => cut(value).to_string(),
+        None => element
+            .text()
+            .scan(MAX_TEXT_BYTES, |left, text| {
+                *left = left.checked_sub(text.len())?;
+                Some(text)
+            })
+            .collect(),
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES.min(text.len()))]
 }
 
 fn facts(product: &Value, base: &Url) -> ProductFacts {
@@ -461,11 +485,11 @@ fn ean(code: &str) -> Option<String> {
 
 /// A text as a person would read it: without markup, white space collapsed, at most `limit` characters.
 fn clean(text: &str, limit: usize) -> Option<String> {
-    let cut = &text[..text.floor_char_boundary(text.len().min(20_000))];
-    let plain = if cut.contains(['<', '&']) {
-        parse(cut).root_element().text().collect::<Vec<_>>().join(" ")
+    let text = cut(text);
+    let plain = if text.contains(['<', '&']) {
+        parse(text).root_element().text().collect::<Vec<_>>().join(" ")
     } else {
-        cut.to_string()
+        text.to_string()
     };
     collapse(&plain, limit)
 }
@@ -889,10 +913,15 @@ mod tests {
             (0..2_000).map(|i| format!("<b a{i}>")).collect::<String>() + &"<p>x".repeat(500_000);
         let scripts = with_json_ld(&format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)));
         let items = "<div itemscope itemprop=a itemtype=https://schema.org/Product>".repeat(10_000);
-        for html in [nested, formats, scripts, items, "<a href=/x".to_string() + &"é".repeat(5_000)] {
-            let tree = parse(&html).tree;
-            assert!(tree.nodes().len() < 2 * MAX_NODES);
-            read(&html);
+        let copies = "<b itemprop=a>".repeat(500) + &"x".repeat(3_000_000);
+        let copies = format!("<i itemscope itemtype=https://schema.org/Product>{copies}");
+        let attributes = (0..400_000).map(|i| format!(" a{i}")).collect::<String>();
+        let attributes = format!("<a{attributes}>");
+        let letters = "<a href=/x".to_string() + &"é".repeat(5_000);
+        for html in [nested, formats, scripts, items, copies, attributes, letters] {
+            let document = parse(&html);
+            assert!(document.tree.nodes().len() < 2 * MAX_NODES);
+            Page::of(&document, &Url::parse(HERE).unwrap());
         }
         let many: String = (0..5_000).map(|i| format!("<a href=/{i}>x</a>")).collect();
         assert_eq!(read(&many).links.len(), MAX_LINKS);
