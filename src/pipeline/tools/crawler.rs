@@ -96,11 +96,11 @@ pub enum SkipReason {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CrawlError {
     #[error("{start} cannot be crawled: {reason}")]
-    Unreachable { start: Url, reason: FetchError },
+    Unreachable { start: Box<Url>, reason: FetchError },
     #[error(
         "{start} must not be crawled: the shop's robots.txt forbids it; ask the shop's owner to allow {robot}"
     )]
-    Forbidden { start: Url, robot: String },
+    Forbidden { start: Box<Url>, robot: String },
 }
 
 /// What ended a crawl before the site did.
@@ -157,7 +157,7 @@ impl Crawl {
         let opening = open(fetcher, start);
         let (site, url, page) = timeout_at(deadline, opening).await.unwrap_or_else(|_| {
             let reason = FetchError::Timeout(limits.max_time);
-            Err(CrawlError::Unreachable { start: start.clone(), reason })
+            Err(CrawlError::Unreachable { start: Box::new(start.clone()), reason })
         })?;
         let site = if limits.stay_below_start { site } else { Site { folder: "/".into(), ..site } };
         let limits =
@@ -300,10 +300,12 @@ impl Crawl {
 }
 
 async fn open(fetcher: &Fetcher, start: &Url) -> Result<(Site, Url, Page), CrawlError> {
-    let unreachable = |reason| CrawlError::Unreachable { start: start.clone(), reason };
+    let unreachable = |reason| CrawlError::Unreachable { start: Box::new(start.clone()), reason };
     let check = |site: Site, url: &Url| match site.allows(url) {
         true => Ok(site),
-        false => Err(CrawlError::Forbidden { start: url.clone(), robot: fetcher.robot_name().into() }),
+        false => {
+            Err(CrawlError::Forbidden { start: Box::new(url.clone()), robot: fetcher.robot_name().into() })
+        }
     };
     let mut site = check(Site::at(fetcher, start).await.map_err(unreachable)?, start)?;
     let (url, page) = visit(fetcher, start).await.map_err(|reason| match reason {

@@ -294,6 +294,7 @@ impl Door {
         while let Ok(place) = places.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    at_once(&stream);
                     let serving = self.clone().serve(stream);
                     tokio::spawn(self.stop.clone().run_until_cancelled_owned(async move {
                         serving.await;
@@ -404,8 +405,7 @@ impl Door {
             for address in addresses {
                 match timeout(share, TcpStream::connect(address)).await {
                     Ok(Ok(stream)) => {
-                        // Small packets at once: a tunnel carries handshakes, and Nagle costs them 40 ms each.
-                        let _ = stream.set_nodelay(true);
+                        at_once(&stream);
                         return Ok(Watched::new(stream, self.limits.idle_timeout));
                     }
                     Ok(Err(error)) => last = Failure::Connect(error),
@@ -416,6 +416,12 @@ impl Door {
         };
         timeout(self.limits.connect_timeout, connecting).await.unwrap_or(Err(Failure::Silent))
     }
+}
+
+/// Sends small packets without waiting for more: between two machines that both wait, each page costs 40 ms.
+fn at_once(stream: &TcpStream) {
+    // A socket that refuses is a closed one, which its reader will see.
+    let _ = stream.set_nodelay(true);
 }
 
 /// What the proxy answers itself.
