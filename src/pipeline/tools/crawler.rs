@@ -20,7 +20,7 @@ use super::{
     fetch::{FetchError, Fetcher},
     page::{Page, path_looks_like_product},
 };
-use crate::pipeline::product::ProductFacts;
+use crate::product::ProductFacts;
 
 /// The bounds of one crawl.
 #[derive(Clone, Debug)]

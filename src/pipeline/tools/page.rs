@@ -14,7 +14,7 @@ use scraper::{ElementRef, Html, HtmlTreeSink, Selector};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::pipeline::product::{ProductFacts, Tier, is_ean13, parse_price};
+use crate::product::{ProductFacts, Tier, is_ean13, parse_price};
 
 /// Browsers flatten what is nested deeper.
 const MAX_DEPTH: usize = 512;
