@@ -63,7 +63,7 @@ pub enum Reason {
     Host,
     /// Carries the kind of address, with its article.
     #[error(
-        "it is {0} address; if jobs may reach it, add its origin (scheme://host:port) to the allowed origins"
+        "it is {0} address; if jobs may reach it, add its origin (scheme://host:port) to crawler.allow_origins"
     )]
     Address(&'static str),
 }
