@@ -1,1 +1,1100 @@
-//! To be written.
+//! Walks a shop from its start page and hands out its products one by one, in an order that a second walk repeats.
+//!
+//! Pages are fetched several at a time but read strictly in the order in which they were asked for, and new ones
+//! are asked for only when one was read. So what is visited, and in which order, depends on the site alone and
+//! not on which answer came first: a job that starts again after a crash finds the same products under the same
+//! ordinals.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+use quick_xml::{escape::resolve_xml_entity, events::Event};
+use texting_robots::Robot;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use url::{Origin, Url};
+
+use super::{
+    fetch::{FetchError, Fetcher},
+    page::{Page, path_looks_like_product},
+};
+use crate::product::ProductFacts;
+
+/// The bounds of one crawl.
+#[derive(Clone, Debug)]
+pub struct CrawlLimits {
+    pub max_products: usize,
+    /// Pages of every kind, fetched or failed.
+    pub max_pages: usize,
+    /// For the whole crawl, the time that its caller takes between events included.
+    pub max_time: Duration,
+    /// Pages on their way at once.
+    pub concurrency: usize,
+    /// Between the starts of two requests.
+    pub delay: Duration,
+    /// The most that a robots.txt can raise `delay` to.
+    pub max_crawl_delay: Duration,
+    /// Whether a listing's second and further pages are visited.
+    pub follow_pagination: bool,
+    /// Whether only what lies below the start page's folder is visited: for `/demo/shop/`, nothing of `/demo/blog/`.
+    pub stay_below_start: bool,
+    /// Addresses remembered; what is found beyond them is forgotten.
+    pub max_addresses: usize,
+}
+
+impl Default for CrawlLimits {
+    fn default() -> CrawlLimits {
+        CrawlLimits {
+            max_products: 50,
+            max_pages: 1_000,
+            max_time: Duration::from_secs(15 * 60),
+            concurrency: 4,
+            delay: Duration::from_millis(100),
+            max_crawl_delay: Duration::from_secs(5),
+            follow_pagination: true,
+            stay_below_start: true,
+            max_addresses: 20_000,
+        }
+    }
+}
+
+/// What a crawl comes across.
+#[derive(Clone, Debug)]
+pub enum CrawlEvent {
+    Product(ProductPage),
+    /// A page that was wanted and not got.
+    Skipped {
+        url: Url,
+        reason: SkipReason,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProductPage {
+    /// Where it was found, after redirects.
+    pub url: Url,
+    pub facts: ProductFacts,
+    /// 0 for the first product of the crawl.
+    pub ordinal: usize,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SkipReason {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("the shop's robots.txt asks not to visit this page")]
+    Robots,
+    #[error("the page leads to {0}, outside of what is crawled")]
+    Outside(Url),
+    #[error("the page could not be read")]
+    Unreadable,
+}
+
+/// Why there is no crawl at all.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CrawlError {
+    #[error("{start} cannot be crawled: {reason}")]
+    Unreachable { start: Box<Url>, reason: FetchError },
+    #[error(
+        "{start} must not be crawled: the shop's robots.txt forbids it; ask the shop's owner to allow {robot}"
+    )]
+    Forbidden { start: Box<Url>, robot: String },
+}
+
+/// What ended a crawl before the site did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    Products,
+    Pages,
+    Time,
+}
+
+/// How far a crawl came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrawlReport {
+    pub pages: usize,
+    pub products: usize,
+    pub skipped: usize,
+    /// `None` when everything that could be found was visited.
+    pub stopped_by: Option<Budget>,
+}
+
+/// A crawl on its way: ask it for one event after the other. While nobody asks, no more than
+/// [`CrawlLimits::concurrency`] pages are fetched ahead; dropping it ends every request.
+#[derive(Debug)]
+pub struct Crawl {
+    fetcher: Fetcher,
+    limits: CrawlLimits,
+    site: Site,
+    frontier: Frontier,
+    in_flight: VecDeque<Visit>,
+    /// Read, but not handed out yet.
+    events: VecDeque<CrawlEvent>,
+    /// What tells one product from another, so that one that is listed under two addresses comes once.
+    products_seen: HashSet<String>,
+    /// Taken when the links have run dry.
+    sitemaps: Option<Vec<Url>>,
+    report: CrawlReport,
+    started_pages: usize,
+    deadline: Instant,
+    next_start: Instant,
+}
+
+/// A page on its way.
+#[derive(Debug)]
+struct Visit {
+    url: Url,
+    lane: Lane,
+    page: AbortOnDropHandle<Result<(Url, Page), SkipReason>>,
+}
+
+impl Crawl {
+    /// Reads robots.txt and the start page. The start page's own product and links come with [`Crawl::next`].
+    pub async fn start(fetcher: &Fetcher, start: &Url, limits: CrawlLimits) -> Result<Crawl, CrawlError> {
+        let deadline = Instant::now() + limits.max_time;
+        let opening = open(fetcher, start);
+        let (site, url, page) = timeout_at(deadline, opening).await.unwrap_or_else(|_| {
+            let reason = FetchError::Timeout(limits.max_time);
+            Err(CrawlError::Unreachable { start: Box::new(start.clone()), reason })
+        })?;
+        let site = if limits.stay_below_start { site } else { Site { folder: "/".into(), ..site } };
+        let limits =
+            CrawlLimits { delay: limits.delay.max(site.asked_delay().min(limits.max_crawl_delay)), ..limits };
+        let mut crawl = Crawl {
+            fetcher: fetcher.clone(),
+            frontier: Frontier::new(limits.max_addresses),
+            in_flight: VecDeque::new(),
+            events: VecDeque::new(),
+            products_seen: HashSet::new(),
+            sitemaps: Some(site.sitemaps(&url)),
+            report: CrawlReport::default(),
+            started_pages: 1,
+            deadline,
+            next_start: Instant::now(),
+            site,
+            limits,
+        };
+        crawl.frontier.remember(start);
+        crawl.read(start.clone(), Ok((url, page)));
+        Ok(crawl)
+    }
+
+    /// The next product or skipped page; `None` when the crawl is over. May be dropped and asked again.
+    pub async fn next(&mut self) -> Option<CrawlEvent> {
+        loop {
+            self.send_for_pages();
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let Some(visit) = self.in_flight.front_mut() else {
+                if self.report.stopped_by.is_none() && self.read_sitemaps().await {
+                    continue;
+                }
+                return None;
+            };
+            let Ok(outcome) = timeout_at(self.deadline, &mut visit.page).await else {
+                self.stop(Budget::Time);
+                return None;
+            };
+            if let Some(visit) = self.in_flight.pop_front() {
+                self.read(visit.url, outcome.unwrap_or(Err(SkipReason::Unreadable)));
+            }
+        }
+    }
+
+    /// How far the crawl is; final once [`Crawl::next`] gave `None`.
+    pub fn report(&self) -> &CrawlReport {
+        &self.report
+    }
+
+    fn stop(&mut self, budget: Budget) {
+        self.report.stopped_by.get_or_insert(budget);
+        self.in_flight.clear();
+        self.frontier.close();
+    }
+
+    /// Fills the window of pages that are on their way.
+    fn send_for_pages(&mut self) {
+        while self.in_flight.len() < self.limits.concurrency.max(1) {
+            // Once enough pages that look like products are on their way, wait for what they are.
+            let missing = self.limits.max_products.saturating_sub(self.report.products);
+            if self.in_flight.iter().filter(|visit| visit.lane == Lane::Product).count() >= missing {
+                return;
+            }
+            let Some((url, lane)) = self.frontier.take() else { return };
+            if !self.site.allows(&url) {
+                self.skip(url, SkipReason::Robots);
+                continue;
+            }
+            if self.started_pages >= self.limits.max_pages {
+                self.report.stopped_by = Some(Budget::Pages);
+                self.frontier.close();
+                return;
+            }
+            self.started_pages += 1;
+            let at = self.next_start.max(Instant::now());
+            self.next_start = at + self.limits.delay;
+            let (fetcher, target) = (self.fetcher.clone(), url.clone());
+            let page = AbortOnDropHandle::new(tokio::spawn(async move {
+                sleep_until(at).await;
+                visit(&fetcher, &target).await
+            }));
+            self.in_flight.push_back(Visit { url, lane, page });
+        }
+    }
+
+    fn skip(&mut self, url: Url, reason: SkipReason) {
+        self.report.skipped += 1;
+        self.events.push_back(CrawlEvent::Skipped { url, reason });
+    }
+
+    /// Takes in one page: its links, and its product if it is a new one.
+    fn read(&mut self, asked: Url, outcome: Result<(Url, Page), SkipReason>) {
+        self.report.pages += 1;
+        let (url, page) = match outcome {
+            Ok((url, _)) if !self.site.covers(&url) => return self.skip(asked, SkipReason::Outside(url)),
+            Ok(found) => found,
+            Err(reason) => return self.skip(asked, reason),
+        };
+        if canonical(&url) != canonical(&asked) && !self.frontier.remember(&url) {
+            return;
+        }
+        for link in page.links.iter().filter(|link| link.same_origin && self.site.covers(&link.url)) {
+            let lane = if link.looks_like_product { Lane::Product } else { Lane::of(&link.url) };
+            self.frontier.add(&link.url, lane);
+        }
+        if self.limits.follow_pagination {
+            for next in page.next.iter().filter(|next| self.site.covers(next)) {
+                self.frontier.add(next, Lane::Listing);
+            }
+        }
+        let Some(facts) = page.product else { return };
+        let own = page.canonical.filter(|own| self.site.covers(own)).unwrap_or_else(|| url.clone());
+        if !self.products_seen.insert(identity(&facts, &own)) {
+            return;
+        }
+        let ordinal = self.report.products;
+        self.events.push_back(CrawlEvent::Product(ProductPage { url, facts, ordinal }));
+        self.report.products += 1;
+        if self.report.products >= self.limits.max_products {
+            self.stop(Budget::Products);
+        }
+    }
+
+    /// Looks for pages that no link led to. Whether there was anything to look into.
+    async fn read_sitemaps(&mut self) -> bool {
+        let Some(sitemaps) = self.sitemaps.as_ref() else { return false };
+        let reading = read_sitemaps(&self.fetcher, &self.site, sitemaps, &self.limits, &mut self.next_start);
+        let Ok(pages) = timeout_at(self.deadline, reading).await else {
+            self.stop(Budget::Time);
+            return false;
+        };
+        self.sitemaps = None;
+        for page in pages {
+            self.frontier.add(&page, Lane::of(&page));
+        }
+        true
+    }
+}
+
+async fn open(fetcher: &Fetcher, start: &Url) -> Result<(Site, Url, Page), CrawlError> {
+    let unreachable = |reason| CrawlError::Unreachable { start: Box::new(start.clone()), reason };
+    let check = |site: Site, url: &Url| match site.allows(url) {
+        true => Ok(site),
+        false => {
+            Err(CrawlError::Forbidden { start: Box::new(url.clone()), robot: fetcher.robot_name().into() })
+        }
+    };
+    let mut site = check(Site::at(fetcher, start).await.map_err(unreachable)?, start)?;
+    let (url, page) = visit(fetcher, start).await.map_err(|reason| match reason {
+        SkipReason::Fetch(reason) => unreachable(reason),
+        other => unreachable(FetchError::Network(other.to_string())),
+    })?;
+    if url.origin() != site.origin {
+        // `shop.example` leads to `www.shop.example`, which has a robots.txt of its own.
+        site = Site::at(fetcher, &url).await.map_err(unreachable)?;
+    }
+    site.folder = folder(&url);
+    Ok((check(site, &url)?, url, page))
+}
+
+/// Fetches and reads one page. Reading takes milliseconds of pure computing, so not on the threads that wait.
+async fn visit(fetcher: &Fetcher, url: &Url) -> Result<(Url, Page), SkipReason> {
+    let fetched = fetcher.get(url).await?;
+    let read = move || (Page::read(&fetched.body, &fetched.url), fetched.url);
+    let (page, url) = tokio::task::spawn_blocking(read).await.map_err(|_| SkipReason::Unreadable)?;
+    Ok((url, page))
+}
+
+/// Which part of the web is crawled.
+#[derive(Debug)]
+struct Site {
+    origin: Origin,
+    /// The start page's folder, `/` for all of the site.
+    folder: String,
+    /// `None` for a site without rules.
+    robots: Option<Robot>,
+}
+
+impl Site {
+    async fn at(fetcher: &Fetcher, url: &Url) -> Result<Site, FetchError> {
+        let address = url.join("/robots.txt").map_err(|_| FetchError::BadRedirect)?;
+        let robots = match fetcher.get(&address).await {
+            Ok(found) => Robot::new(fetcher.robot_name(), found.body.as_bytes()).ok(),
+            // No rules; RFC 9309 tells a site without a robots.txt from one that cannot be asked.
+            Err(FetchError::Status(400..=428 | 430..=499)) => None,
+            Err(FetchError::NotText(_) | FetchError::BadRedirect | FetchError::TooManyRedirects(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Site { origin: url.origin(), folder: folder(url), robots })
+    }
+
+    fn allows(&self, url: &Url) -> bool {
+        self.robots.as_ref().is_none_or(|robots| robots.allowed(url.as_str()))
+    }
+
+    fn covers(&self, url: &Url) -> bool {
+        url.origin() == self.origin && url.path().starts_with(&self.folder)
+    }
+
+    fn asked_delay(&self) -> Duration {
+        let seconds = self.robots.as_ref().and_then(|robots| robots.delay).unwrap_or(0.0);
+        Duration::try_from_secs_f32(seconds).unwrap_or_default()
+    }
+
+    /// Those that robots.txt names, else where they usually are.
+    fn sitemaps(&self, start: &Url) -> Vec<Url> {
+        let named = self.robots.iter().flat_map(|robots| &robots.sitemaps);
+        let mut sitemaps: Vec<Url> = named.filter_map(|sitemap| Url::parse(sitemap).ok()).collect();
+        if sitemaps.is_empty() {
+            sitemaps =
+                ["sitemap.xml", "/sitemap.xml"].iter().filter_map(|path| start.join(path).ok()).collect();
+            sitemaps.dedup();
+        }
+        sitemaps.retain(|sitemap| sitemap.origin() == self.origin);
+        sitemaps
+    }
+}
+
+fn folder(url: &Url) -> String {
+    let path = url.path();
+    path[..path.rfind('/').map_or(0, |slash| slash + 1)].to_string()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Listing,
+    Product,
+    Rest,
+}
+
+impl Lane {
+    fn of(url: &Url) -> Lane {
+        match url {
+            _ if path_looks_like_product(url) => Lane::Product,
+            // Filters and sort orders multiply without end; categories rarely have a query.
+            _ if url.query().is_some() => Lane::Rest,
+            _ => Lane::Listing,
+        }
+    }
+}
+
+/// The addresses still to be visited, in three queues: listings and products take turns, so that the first
+/// product comes early and the supply does not end; the rest waits for both to run dry.
+#[derive(Debug)]
+struct Frontier {
+    listings: VecDeque<Url>,
+    products: VecDeque<Url>,
+    rest: VecDeque<Url>,
+    seen: HashSet<String>,
+    max_addresses: usize,
+    product_is_next: bool,
+}
+
+impl Frontier {
+    fn new(max_addresses: usize) -> Frontier {
+        Frontier {
+            listings: VecDeque::new(),
+            products: VecDeque::new(),
+            rest: VecDeque::new(),
+            seen: HashSet::new(),
+            max_addresses,
+            product_is_next: false,
+        }
+    }
+
+    /// Whether the address is new; from now on it is not.
+    fn remember(&mut self, url: &Url) -> bool {
+        self.seen.len() < self.max_addresses && self.seen.insert(canonical(url))
+    }
+
+    fn add(&mut self, url: &Url, lane: Lane) {
+        if is_errand(url) || !self.remember(url) {
+            return;
+        }
+        match lane {
+            Lane::Listing => self.listings.push_back(url.clone()),
+            Lane::Product => self.products.push_back(url.clone()),
+            Lane::Rest => self.rest.push_back(url.clone()),
+        }
+    }
+
+    fn take(&mut self) -> Option<(Url, Lane)> {
+        let listing = |frontier: &mut Frontier| Some((frontier.listings.pop_front()?, Lane::Listing));
+        let product = |frontier: &mut Frontier| Some((frontier.products.pop_front()?, Lane::Product));
+        let taken = match self.product_is_next {
+            true => product(self).or_else(|| listing(self)),
+            false => listing(self).or_else(|| product(self)),
+        };
+        self.product_is_next = !self.product_is_next;
+        taken.or_else(|| Some((self.rest.pop_front()?, Lane::Rest)))
+    }
+
+    fn close(&mut self) {
+        self.listings.clear();
+        self.products.clear();
+        self.rest.clear();
+    }
+}
+
+/// One spelling for all addresses of a page: without fragment and tracking, the query sorted.
+fn canonical(url: &Url) -> String {
+    let is_tracking = |name: &str| {
+        name.starts_with("utm_")
+            || matches!(
+                name,
+                "gclid" | "fbclid" | "msclkid" | "dclid" | "gbraid" | "wbraid" | "mc_cid" | "mc_eid" | "_gl"
+            )
+            || name.eq_ignore_ascii_case("phpsessid")
+    };
+    let mut query: Vec<(String, String)> =
+        url.query_pairs().into_owned().filter(|(name, _)| !is_tracking(name)).collect();
+    query.sort();
+    let mut canonical = url.clone();
+    canonical.set_fragment(None);
+    canonical.set_query(None);
+    if !query.is_empty() {
+        canonical.query_pairs_mut().extend_pairs(query);
+    }
+    canonical.into()
+}
+
+/// Addresses that show no product, or do something when visited: a shop's cart takes orders by GET, too.
+fn is_errand(url: &Url) -> bool {
+    let does_something = url.query_pairs().any(|(name, _)| {
+        matches!(name.as_ref(), "add-to-cart" | "add_to_cart" | "add_to_wishlist" | "remove_item")
+    });
+    let is_elsewhere = url.path_segments().into_iter().flatten().any(|segment| {
+        matches!(
+            segment.to_ascii_lowercase().as_str(),
+            "cart"
+                | "basket"
+                | "warenkorb"
+                | "checkout"
+                | "kasse"
+                | "login"
+                | "logout"
+                | "register"
+                | "account"
+                | "my-account"
+                | "konto"
+                | "wishlist"
+                | "merkzettel"
+                | "compare"
+                | "wp-admin"
+                | "wp-login.php"
+        )
+    });
+    let extension = url.path().rsplit('/').next().and_then(|name| name.rsplit_once('.'));
+    let is_file = extension.is_some_and(|(_, extension)| {
+        matches!(
+            extension.to_ascii_lowercase().as_str(),
+            "pdf"
+                | "jpg"
+                | "jpeg"
+                | "png"
+                | "gif"
+                | "webp"
+                | "svg"
+                | "avif"
+                | "zip"
+                | "mp4"
+                | "mp3"
+                | "css"
+                | "js"
+                | "json"
+                | "xml"
+                | "csv"
+                | "xlsx"
+                | "docx"
+                | "ics"
+                | "rss"
+                | "exe"
+                | "dmg"
+                | "apk"
+        )
+    });
+    does_something || is_elsewhere || is_file
+}
+
+/// What stays the same when a product is listed twice: its number and name, else its own address.
+fn identity(facts: &ProductFacts, own: &Url) -> String {
+    match (&facts.article_number, &facts.name) {
+        (Some(number), Some(name)) => format!("{number}\n{name}"),
+        _ => canonical(own),
+    }
+}
+
+/// Sitemaps read for one crawl, those that an index names included.
+const MAX_SITEMAPS: usize = 50;
+
+async fn read_sitemaps(
+    fetcher: &Fetcher,
+    site: &Site,
+    sitemaps: &[Url],
+    limits: &CrawlLimits,
+    next_start: &mut Instant,
+) -> Vec<Url> {
+    let mut files: VecDeque<(Url, bool)> = sitemaps.iter().map(|url| (url.clone(), true)).collect();
+    let mut read = HashSet::new();
+    let mut pages = Vec::new();
+    while let Some((file, may_be_index)) = files.pop_front() {
+        if read.len() >= MAX_SITEMAPS || pages.len() >= limits.max_addresses || !read.insert(file.clone()) {
+            continue;
+        }
+        sleep_until(*next_start).await;
+        *next_start = Instant::now() + limits.delay;
+        match fetcher.get(&file).await {
+            Ok(found) => {
+                let sitemap = parse_sitemap(&found.body, limits.max_addresses - pages.len());
+                pages.extend(sitemap.pages.into_iter().filter(|page| site.covers(page)));
+                let parts =
+                    sitemap.sitemaps.into_iter().filter(|part| may_be_index && part.origin() == site.origin);
+                files.extend(parts.take(MAX_SITEMAPS).map(|part| (part, false)));
+            }
+            Err(error) => tracing::debug!(host = file.host_str(), %error, "a sitemap was not read"),
+        }
+    }
+    pages
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Sitemap {
+    pages: Vec<Url>,
+    /// Of an index.
+    sitemaps: Vec<Url>,
+}
+
+/// Reads as far as the XML goes: a cut or broken sitemap still names pages.
+fn parse_sitemap(xml: &str, max_addresses: usize) -> Sitemap {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut sitemap = Sitemap::default();
+    let mut is_part = false;
+    let mut address: Option<String> = None;
+    let append = |address: &mut Option<String>, text: &str| {
+        if let Some(address) = address {
+            address.push_str(text);
+        }
+    };
+    while sitemap.pages.len() + sitemap.sitemaps.len() < max_addresses {
+        match reader.read_event() {
+            Ok(Event::Start(tag)) => match tag.local_name().as_ref() {
+                "sitemap" => is_part = true,
+                "url" => is_part = false,
+                "loc" => address = Some(String::new()),
+                _ => {}
+            },
+            Ok(Event::Text(text)) => append(&mut address, &text.xml10_content()),
+            Ok(Event::CData(text)) => append(&mut address, &text.xml10_content()),
+            // `&amp;` between query parameters.
+            Ok(Event::GeneralRef(entity)) => {
+                append(&mut address, resolve_xml_entity(&entity.xml10_content()).unwrap_or_default());
+            }
+            Ok(Event::End(tag)) if tag.local_name().as_ref() == "loc" => {
+                let url = address.take().and_then(|address| Url::parse(address.trim()).ok());
+                let list = if is_part { &mut sitemap.sitemaps } else { &mut sitemap.pages };
+                list.extend(url);
+            }
+            Ok(Event::Eof) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    sitemap
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        sync::{Arc, Mutex},
+    };
+
+    use axum::{
+        Router,
+        extract::Request,
+        http::{StatusCode, header},
+        response::{Html, IntoResponse, Redirect, Response},
+    };
+
+    use super::*;
+    use crate::pipeline::tools::{
+        fetch::tests::fetcher,
+        guard::{
+            GuardProxy,
+            tests::{serve, url},
+        },
+    };
+
+    type Pages = HashMap<String, Answer>;
+
+    #[derive(Clone)]
+    enum Answer {
+        Text(String),
+        Redirect(String),
+        Status(u16),
+        Never,
+    }
+
+    /// A shop made of a table of pages, that remembers what it was asked for.
+    struct Shop {
+        start: Url,
+        asked: Arc<Mutex<Vec<String>>>,
+        fetcher: Fetcher,
+        _proxy: GuardProxy,
+    }
+
+    impl Shop {
+        async fn open(pages: Pages, slowness: fn() -> Duration) -> Shop {
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let (pages, log) = (Arc::new(pages), asked.clone());
+            let site = Router::new().fallback(move |request: Request| {
+                let (pages, log) = (pages.clone(), log.clone());
+                async move {
+                    let path = request.uri().path_and_query().unwrap().to_string();
+                    let site = format!("http://{}/", request.headers()["host"].to_str().unwrap());
+                    log.lock().unwrap().push(path.clone());
+                    tokio::time::sleep(slowness()).await;
+                    answer(pages.get(&path).cloned().unwrap_or(Answer::Status(404)), &site).await
+                }
+            });
+            let start = serve(site).await;
+            let (fetcher, _proxy) = fetcher(&[&start]).await;
+            Shop { start, asked, fetcher, _proxy }
+        }
+
+        async fn crawl(&self, path: &str, limits: CrawlLimits) -> (Vec<CrawlEvent>, CrawlReport) {
+            let mut crawl = Crawl::start(&self.fetcher, &self.at(path), limits).await.unwrap();
+            let mut events = Vec::new();
+            while let Some(event) = crawl.next().await {
+                events.push(event);
+            }
+            (events, crawl.report().clone())
+        }
+
+        fn at(&self, path: &str) -> Url {
+            self.start.join(path).unwrap()
+        }
+
+        fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+    }
+
+    /// `{site}` in a text is the shop's own address.
+    async fn answer(answer: Answer, site: &str) -> Response {
+        match answer {
+            Answer::Text(text) if text.starts_with("<?xml") => {
+                ([(header::CONTENT_TYPE, "text/xml")], text.replace("{site}", site)).into_response()
+            }
+            Answer::Text(text) => Html(text.replace("{site}", site)).into_response(),
+            Answer::Redirect(target) => Redirect::temporary(&target).into_response(),
+            Answer::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+            Answer::Never => std::future::pending().await,
+        }
+    }
+
+    fn at_once() -> Duration {
+        Duration::ZERO
+    }
+
+    fn at_random() -> Duration {
+        Duration::from_millis(u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % 12)
+    }
+
+    fn eager() -> CrawlLimits {
+        CrawlLimits { delay: Duration::ZERO, max_products: 1_000, concurrency: 8, ..CrawlLimits::default() }
+    }
+
+    fn text(text: impl Into<String>) -> Answer {
+        Answer::Text(text.into())
+    }
+
+    fn linking<'a>(paths: impl IntoIterator<Item = &'a str>) -> Answer {
+        text(paths.into_iter().map(|path| format!("<a href='{path}'>{path}</a>")).collect::<String>())
+    }
+
+    fn product(sku: &str) -> Answer {
+        text(format!(
+            r#"<script type="application/ld+json">{{"@type":"Product","name":"N","sku":"{sku}"}}</script>"#
+        ))
+    }
+
+    fn site<const N: usize>(pages: [(&str, Answer); N]) -> Pages {
+        pages.into_iter().map(|(path, answer)| (path.to_string(), answer)).collect()
+    }
+
+    /// Four categories of three pages with five products each; every product also links to the next one.
+    fn large_shop() -> Pages {
+        let mut pages = site([("/", linking(["/c0/", "/c1/", "/c2/", "/c3/"]))]);
+        for category in 0..4 {
+            for page in 1..=3 {
+                let own =
+                    if page == 1 { format!("/c{category}/") } else { format!("/c{category}/?page={page}") };
+                let products = (0..5).map(|n| format!("/product/{}", category * 15 + (page - 1) * 5 + n));
+                let cards: String = products
+                    .map(|path| format!("<div class=product-box><a href={path}>x</a></div>"))
+                    .collect();
+                let next = format!("<a rel=next href='/c{category}/?page={}'>next</a>", page + 1);
+                pages.insert(own, text(format!("{cards}{}", if page < 3 { next } else { String::new() })));
+            }
+        }
+        for n in 0..60 {
+            let Answer::Text(own) = product(&format!("S{n}")) else { unreachable!() };
+            pages.insert(
+                format!("/product/{n}"),
+                text(format!("{own}<a href=/product/{}>x</a>", (n + 1) % 60)),
+            );
+        }
+        pages
+    }
+
+    fn products(events: &[CrawlEvent]) -> Vec<(usize, String)> {
+        let numbered = events.iter().filter_map(|event| match event {
+            CrawlEvent::Product(page) => Some((page.ordinal, page.facts.article_number.clone()?)),
+            CrawlEvent::Skipped { .. } => None,
+        });
+        numbered.collect()
+    }
+
+    fn skus(events: &[CrawlEvent]) -> Vec<String> {
+        let mut skus: Vec<String> = products(events).into_iter().map(|(_, sku)| sku).collect();
+        skus.sort();
+        skus
+    }
+
+    fn skipped(events: &[CrawlEvent]) -> Vec<(&str, &SkipReason)> {
+        let skipped = events.iter().filter_map(|event| match event {
+            CrawlEvent::Skipped { url, reason } => Some((url.path(), reason)),
+            CrawlEvent::Product(_) => None,
+        });
+        skipped.collect()
+    }
+
+    #[tokio::test]
+    async fn two_crawls_of_a_shop_with_random_delays_find_the_same_products_in_the_same_order() {
+        let shop = Shop::open(large_shop(), at_random).await;
+        let (first, report) = shop.crawl("/", eager()).await;
+        assert_eq!(report, CrawlReport { pages: 73, products: 60, skipped: 0, stopped_by: None });
+        let first = products(&first);
+        assert!(first.iter().map(|(ordinal, _)| *ordinal).eq(0..60));
+        for _ in 0..2 {
+            assert_eq!(products(&shop.crawl("/", eager()).await.0), first);
+        }
+        let few = CrawlLimits { max_products: 20, ..eager() };
+        let (again, _) = shop.crawl("/", few.clone()).await;
+        assert_eq!(products(&again), products(&shop.crawl("/", few).await.0));
+    }
+
+    #[tokio::test]
+    async fn the_first_product_comes_long_before_the_last_category() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { concurrency: 1, ..eager() })
+            .await
+            .unwrap();
+        assert!(matches!(crawl.next().await, Some(CrawlEvent::Product(page)) if page.ordinal == 0));
+        assert_eq!(shop.asked()[..4], ["/robots.txt", "/", "/c0/", "/product/0"].map(String::from));
+        assert_eq!(crawl.report().pages, 3);
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_fetched_once_there_are_enough_products() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { max_products: 3, ..eager() })
+            .await
+            .unwrap();
+        let mut found = 0;
+        while let Some(event) = crawl.next().await {
+            found += usize::from(matches!(event, CrawlEvent::Product(_)));
+        }
+        assert_eq!((found, crawl.report().stopped_by), (3, Some(Budget::Products)));
+        assert!(crawl.in_flight.is_empty() && crawl.next().await.is_none());
+        let visited = shop.asked().iter().filter(|path| path.starts_with("/product/")).count();
+        assert!(visited <= 3, "{:?}", shop.asked());
+    }
+
+    #[tokio::test]
+    async fn pagination_is_followed_only_when_asked_for() {
+        let shop = Shop::open(
+            site([
+                ("/", linking(["/c/"])),
+                ("/c/", text("<a href=/product/1>1</a><a class=next href='?page=2'>next</a>")),
+                ("/c/?page=2", linking(["/product/2"])),
+                ("/product/1", product("1")),
+                ("/product/2", product("2")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, _) = shop.crawl("/", CrawlLimits { follow_pagination: false, ..eager() }).await;
+        assert_eq!(skus(&events), ["1"]);
+        assert!(!shop.asked().contains(&"/c/?page=2".into()));
+        assert_eq!(skus(&shop.crawl("/", eager()).await.0), ["1", "2"]);
+    }
+
+    #[tokio::test]
+    async fn robots_txt_is_obeyed_and_what_it_forbids_is_told() {
+        let rules =
+            "User-agent: *\nDisallow: /\n\nUser-agent: JobcastBot\nDisallow: /product/2\nCrawl-delay: 0.01";
+        let shop = Shop::open(
+            site([
+                ("/robots.txt", text(rules)),
+                ("/", linking(["/product/1", "/product/2"])),
+                ("/product/1", product("1")),
+                ("/product/2", product("2")),
+            ]),
+            at_once,
+        )
+        .await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, eager()).await.unwrap();
+        assert_eq!(crawl.limits.delay, Duration::from_millis(10));
+        let mut events = Vec::new();
+        while let Some(event) = crawl.next().await {
+            events.push(event);
+        }
+        assert_eq!(skus(&events), ["1"]);
+        assert!(matches!(skipped(&events)[..], [("/product/2", SkipReason::Robots)]), "{events:?}");
+        assert!(!shop.asked().contains(&"/product/2".into()));
+    }
+
+    #[tokio::test]
+    async fn a_crawl_delay_is_taken_up_to_the_cap() {
+        let rules = text("User-agent: *\nCrawl-delay: 86400");
+        let shop = Shop::open(site([("/robots.txt", rules), ("/", linking([]))]), at_once).await;
+        let limits = CrawlLimits { max_crawl_delay: Duration::from_millis(30), ..eager() };
+        let crawl = Crawl::start(&shop.fetcher, &shop.start, limits).await.unwrap();
+        assert_eq!(crawl.limits.delay, Duration::from_millis(30));
+    }
+
+    #[tokio::test]
+    async fn a_shop_that_forbids_or_cannot_say_is_not_crawled() {
+        let pages = [("/robots.txt", text("User-agent: *\nDisallow: /"))];
+        let shop = Shop::open(site(pages), at_once).await;
+        let refused = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        assert!(matches!(refused, Err(CrawlError::Forbidden { .. })), "{refused:?}");
+        assert_eq!(shop.asked(), ["/robots.txt"]);
+
+        let shop = Shop::open(site([("/robots.txt", Answer::Status(503))]), at_once).await;
+        let refused = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        assert!(
+            matches!(refused, Err(CrawlError::Unreachable { reason: FetchError::Status(503), .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_start_page_that_cannot_be_had_is_an_error_with_its_reason() {
+        let shop = Shop::open(site([]), at_once).await;
+        let missing = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        assert!(
+            matches!(missing, Err(CrawlError::Unreachable { reason: FetchError::Status(404), .. })),
+            "{missing:?}"
+        );
+        let inner = Crawl::start(&shop.fetcher, &url("http://169.254.169.254/latest/"), eager()).await;
+        assert!(
+            matches!(inner, Err(CrawlError::Unreachable { reason: FetchError::Refused(_), .. })),
+            "{inner:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_site_without_products_gives_an_empty_report() {
+        let shop = Shop::open(site([("/", linking(["/about"])), ("/about", linking([]))]), at_once).await;
+        let (events, report) = shop.crawl("/", eager()).await;
+        assert!(events.is_empty(), "{events:?}");
+        assert_eq!(report, CrawlReport { pages: 2, ..CrawlReport::default() });
+    }
+
+    #[tokio::test]
+    async fn only_what_lies_below_the_start_page_on_its_origin_is_visited() {
+        let shop = Shop::open(
+            site([
+                (
+                    "/demo/shop/",
+                    linking(["/demo/shop/p/1", "/demo/blog/", "p/2", "http://127.0.0.1:1/p/3", "../p/4"]),
+                ),
+                ("/demo/shop/p/1", product("1")),
+                ("/demo/shop/p/2", Answer::Redirect("/demo/p/2".into())),
+                ("/demo/p/2", product("2")),
+                ("/demo/p/4", product("4")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, _) = shop.crawl("/demo/shop/", eager()).await;
+        assert_eq!(skus(&events), ["1"]);
+        assert!(matches!(skipped(&events)[..], [("/demo/shop/p/2", SkipReason::Outside(_))]), "{events:?}");
+        assert!(!shop.asked().contains(&"/demo/blog/".into()));
+
+        let (events, _) = shop.crawl("/demo/shop/", CrawlLimits { stay_below_start: false, ..eager() }).await;
+        assert_eq!(skus(&events), ["1", "2", "4"]);
+    }
+
+    #[tokio::test]
+    async fn pages_that_fail_or_lead_inwards_are_skipped_and_the_crawl_goes_on() {
+        let shop = Shop::open(
+            site([
+                ("/", linking(["/p/gone", "/p/broken", "/p/inner", "/p/1"])),
+                ("/p/broken", Answer::Status(500)),
+                ("/p/inner", Answer::Redirect("http://169.254.169.254/".into())),
+                ("/p/1", product("1")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, report) = shop.crawl("/", eager()).await;
+        assert_eq!(skus(&events), ["1"]);
+        assert!(
+            matches!(
+                skipped(&events)[..],
+                [
+                    ("/p/gone", SkipReason::Fetch(FetchError::Status(404))),
+                    ("/p/broken", SkipReason::Fetch(FetchError::Status(500))),
+                    ("/p/inner", SkipReason::Fetch(FetchError::Refused(_))),
+                ]
+            ),
+            "{events:?}"
+        );
+        assert_eq!(report.skipped, 3);
+    }
+
+    #[tokio::test]
+    async fn one_product_under_several_addresses_comes_once() {
+        let Answer::Text(hat) = product("7") else { unreachable!() };
+        let bare = |canonical: &str| {
+            text(format!(
+                "<link rel=canonical href={canonical}><meta property=og:type content=product><h1>Hemd</h1>"
+            ))
+        };
+        let shop = Shop::open(
+            site([
+                (
+                    "/",
+                    linking([
+                        "/p/a",
+                        "/p/a?utm_source=mail#top",
+                        "/new/a",
+                        "/p/moved",
+                        "/p/x?c=1",
+                        "/p/x?c=2",
+                        "/p/y",
+                    ]),
+                ),
+                ("/p/a", text(hat.clone())),
+                ("/new/a", text(hat)),
+                ("/p/moved", Answer::Redirect("/p/a".into())),
+                ("/p/x?c=1", bare("/p/x")),
+                ("/p/x?c=2", bare("/p/x")),
+                ("/p/y", bare("/p/y")),
+            ]),
+            at_once,
+        )
+        .await;
+        let (events, report) = shop.crawl("/", eager()).await;
+        let found: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                CrawlEvent::Product(page) => Some(page.url.path()),
+                CrawlEvent::Skipped { .. } => None,
+            })
+            .collect();
+        assert_eq!((report.products, report.skipped), (3, 0), "{found:?}");
+        assert_eq!(found.iter().filter(|path| **path == "/p/x").count(), 1);
+        assert!(!shop.asked().iter().any(|path| path.contains("utm_")));
+    }
+
+    #[tokio::test]
+    async fn carts_and_files_are_not_touched() {
+        let shop = Shop::open(
+            site([
+                ("/", linking(["/cart", "/?add-to-cart=5", "/de/Warenkorb/x", "/katalog.PDF", "/p/1"])),
+                ("/p/1", product("1")),
+            ]),
+            at_once,
+        )
+        .await;
+        shop.crawl("/", eager()).await;
+        assert_eq!(shop.asked(), ["/robots.txt", "/", "/p/1", "/sitemap.xml"]);
+    }
+
+    #[tokio::test]
+    async fn products_that_only_a_sitemap_names_are_found() {
+        let index = "<?xml version='1.0'?><sitemapindex><sitemap><loc>{site}demo/part.xml?a=1&amp;b=2</loc></sitemap>\
+                     <sitemap><loc>http://127.0.0.1:1/</loc></sitemap></sitemapindex>";
+        let part = "<?xml version='1.0'?><urlset><url><loc> {site}demo/p/1 </loc></url><url><loc>{site}other/p/2</loc></url>\
+                    <url><loc><![CDATA[{site}demo/p/3]]></loc></url><url><loc>{site}demo/p/4</url>";
+        let pages = site([
+            ("/demo/", linking([])),
+            ("/demo/sitemap.xml", text(index)),
+            ("/demo/part.xml?a=1&b=2", text(part)),
+            ("/demo/p/1", product("1")),
+            ("/other/p/2", product("2")),
+            ("/demo/p/3", product("3")),
+            (
+                "/named.xml",
+                text("<?xml version='1.0'?><urlset><url><loc>{site}demo/p/1</loc></url></urlset>"),
+            ),
+        ]);
+        let shop = Shop::open(pages.clone(), at_once).await;
+        assert_eq!(skus(&shop.crawl("/demo/", eager()).await.0), ["1", "3"]);
+
+        let robots = ("/robots.txt".to_string(), text("Sitemap: {site}named.xml"));
+        let shop = Shop::open(pages.into_iter().chain([robots]).collect(), at_once).await;
+        assert_eq!(skus(&shop.crawl("/demo/", eager()).await.0), ["1"]);
+    }
+
+    #[tokio::test]
+    async fn budgets_of_pages_and_time_end_a_crawl() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let (_, report) = shop.crawl("/", CrawlLimits { max_pages: 10, ..eager() }).await;
+        assert_eq!((report.pages, report.stopped_by), (10, Some(Budget::Pages)));
+
+        let shop = Shop::open(site([("/", linking(["/p/1"])), ("/p/1", Answer::Never)]), at_once).await;
+        let (events, report) =
+            shop.crawl("/", CrawlLimits { max_time: Duration::from_millis(300), ..eager() }).await;
+        assert!(events.is_empty() && report.stopped_by == Some(Budget::Time), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_takes_its_time_holds_the_crawl_back() {
+        let shop = Shop::open(large_shop(), at_once).await;
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { concurrency: 2, ..eager() })
+            .await
+            .unwrap();
+        crawl.next().await.unwrap();
+        assert!(crawl.started_pages <= crawl.report.pages + 2, "{crawl:?}");
+    }
+
+    #[test]
+    fn addresses_of_one_page_have_one_canonical_form() {
+        for (address, form) in [
+            ("http://a/b?z=1&utm_source=x&a=2#top", "http://a/b?a=2&z=1"),
+            ("http://a/b?gclid=1&PHPSESSID=2", "http://a/b"),
+            ("http://a/b/?", "http://a/b/"),
+            ("http://a/b?q=x%26y", "http://a/b?q=x%26y"),
+        ] {
+            assert_eq!(canonical(&url(address)), form);
+        }
+    }
+}
