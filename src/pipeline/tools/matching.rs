@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use rapidfuzz::fuzz::{Args, RatioBatchComparator};
+use rapidfuzz::distance::indel::{Args, BatchComparator};
 use uuid::Uuid;
 
 use crate::pipeline::product::ProductFacts;
@@ -167,8 +167,9 @@ impl Matcher {
         if wanted.key.len() < MIN_FUZZY_CHARS {
             return nearest;
         }
-        let as_written = RatioBatchComparator::new(wanted.key.bytes());
-        let variant = RatioBatchComparator::new(wanted.variant.bytes());
+        // Not `fuzz::RatioBatchComparator`, which divides by the longer text instead of both (rapidfuzz 0.5).
+        let as_written = BatchComparator::new(wanted.key.bytes());
+        let variant = BatchComparator::new(wanted.variant.bytes());
         for (index, prepared) in self.listed.iter().enumerate() {
             let text = text_of(prepared);
             if text.key.len() < MIN_FUZZY_CHARS {
@@ -179,9 +180,10 @@ impl Matcher {
             // Whatever cannot beat the best so far is given up early; a tie leaves the earlier one.
             let so_far = kept.map_or(0.0, |(_, score)| score);
             let cutoff = Args::default().score_cutoff(so_far);
-            let as_written = as_written.similarity_with_args(text.key.bytes(), &cutoff).unwrap_or(0.0);
-            let score =
-                as_written.max(variant.similarity_with_args(text.variant.bytes(), &cutoff).unwrap_or(0.0));
+            let as_written =
+                as_written.normalized_similarity_with_args(text.key.bytes(), &cutoff).unwrap_or(0.0);
+            let score = as_written
+                .max(variant.normalized_similarity_with_args(text.variant.bytes(), &cutoff).unwrap_or(0.0));
             if score > so_far {
                 *kept = Some((index, score));
             }
@@ -461,6 +463,17 @@ mod tests {
             if let Ok(found) = matcher().find(&wanted, &Thresholds::default()) {
                 prop_assert!((0.6..=1.0).contains(&found.score));
             }
+        }
+    }
+
+    proptest! {
+        /// The library's fast way (prepared, with a cutoff) against its plain way.
+        #[test]
+        fn giving_up_early_changes_no_score(a in "[a-d ]{3,90}", b in "[a-d ]{3,90}", cutoff in 0.0..1.0f64) {
+            let plain = rapidfuzz::fuzz::ratio(a.bytes(), b.bytes());
+            let fast = BatchComparator::new(a.bytes())
+                .normalized_similarity_with_args(b.bytes(), &Args::default().score_cutoff(cutoff));
+            prop_assert_eq!(fast, (plain >= cutoff).then_some(plain));
         }
     }
 
