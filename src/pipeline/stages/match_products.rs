@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::{Context, StageError, column, json, payload, render_label};
 use crate::{
-    event::{Event, MatchFailed, MatchFound, MatchType},
+    event::{Event, MatchFailed, MatchFound},
     job::Stage,
-    pipeline::tools::matching::{self, Thresholds},
+    pipeline::tools::matching::Thresholds,
     product::ProductFacts,
     store::{Change, Claimed, MatchRow, NewTask, Row},
 };
@@ -59,10 +59,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
             let event = MatchFound {
                 ocr_result_id,
                 match_id: id,
-                match_type: match found.match_type {
-                    matching::MatchType::Exact => MatchType::Exact,
-                    matching::MatchType::Fuzzy => MatchType::Fuzzy,
-                },
+                match_type: found.match_type,
                 confidence: (found.score * 1000.0).round() / 1000.0,
                 article_number: listed.article_number.clone().unwrap_or_default(),
             };

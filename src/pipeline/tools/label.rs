@@ -23,7 +23,7 @@ use resvg::usvg::roxmltree::{Document, Node, ParsingOptions};
 use resvg::usvg::{self, fontdb};
 use rustybuzz::{Face, UnicodeBuffer};
 
-use crate::pipeline::product::{ProductFacts, is_ean13};
+use crate::product::{ProductFacts, is_ean13};
 
 /// A template file may be this long, in bytes.
 const MAX_TEMPLATE_BYTES: usize = 256 * 1024;
@@ -210,6 +210,7 @@ pub struct LabelTemplate {
     height_mm: f32,
     dpi: u32,
     pieces: Vec<Piece>,
+    source: String,
 }
 
 static BUILTINS: LazyLock<Vec<LabelTemplate>> = LazyLock::new(|| {
@@ -253,6 +254,7 @@ impl LabelTemplate {
             height_mm,
             dpi,
             pieces: cut(root, svg_text, root.range(), (width_mm, height_mm))?,
+            source: svg_text.to_owned(),
         };
         let (width_px, height_px) = template.pixels();
         if u64::from(width_px) * u64::from(height_px) > MAX_PIXELS {
@@ -280,6 +282,16 @@ impl LabelTemplate {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The SVG text that it was made from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Pixels per inch of the PNG.
+    pub fn dpi(&self) -> u32 {
+        self.dpi
     }
 
     /// Width and height in millimetres.
@@ -1023,7 +1035,7 @@ fn head_that_fits(word: &str, room: f32, font: &Font) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::product::Tier;
+    use crate::product::Tier;
 
     fn facts() -> ProductFacts {
         ProductFacts {

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use rapidfuzz::distance::indel::{Args, BatchComparator};
+use serde::Serialize;
 use uuid::Uuid;
 
-use crate::pipeline::product::ProductFacts;
+use crate::{event::MatchType, product::ProductFacts};
 
 /// Shorter names and numbers (in letters) say too little to be compared fuzzily.
 const MIN_FUZZY_CHARS: usize = 3;
@@ -43,14 +44,9 @@ impl Default for Thresholds {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MatchType {
-    Exact,
-    Fuzzy,
-}
-
 /// What led to the product. `Fuzzy` is a similar article number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum MatchedBy {
     ArticleNumber,
     Ean,
@@ -111,6 +107,11 @@ impl Matcher {
             listed.push(Prepared { name: Text::name(product.facts.name.as_deref()), article, product });
         }
         Matcher { listed, by_article, by_ean }
+    }
+
+    /// Whether there is nothing to match with.
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
     }
 
     /// The listed product that `wanted` is. The same list and question always give the same answer.
