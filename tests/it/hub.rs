@@ -1,0 +1,212 @@
+//! The hub: each subscriber gets each event once and in order, however it comes to it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use jobcast::{
+    config::ReplayOnSubscribe,
+    event::{Event, JobUpdated},
+    job::JobId,
+    realtime::hub::{Door, Hub, Outlet, Past, Sent},
+    store::{Recorded, Store, Transient},
+};
+
+use crate::support::{config, planned_job, store, wait_for};
+
+/// A client that takes as many events as it has room for.
+struct Bucket {
+    got: Mutex<Vec<(JobId, i32)>>,
+    room: AtomicUsize,
+}
+
+impl Bucket {
+    fn new(room: usize) -> Arc<Bucket> {
+        Arc::new(Bucket { got: Mutex::default(), room: AtomicUsize::new(room) })
+    }
+
+    fn seqs(&self, job: JobId) -> Vec<i32> {
+        self.got.lock().unwrap().iter().filter(|(of, _)| *of == job).map(|(_, seq)| *seq).collect()
+    }
+}
+
+impl Outlet for Bucket {
+    fn send(&self, event: &Recorded) -> Sent {
+        if self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1)).is_err() {
+            return Sent::Full;
+        }
+        self.got.lock().unwrap().push((event.job, event.seq));
+        Sent::Yes
+    }
+
+    fn send_transient(&self, _: &Transient) {}
+}
+
+async fn hub(replay: ReplayOnSubscribe, recent_events: usize) -> (Store, Arc<Hub>) {
+    let (store, announcements) = store().await;
+    let settings = jobcast::config::Realtime { replay_on_subscribe: replay, recent_events, ..config().realtime };
+    let hub = Hub::start(store.clone(), announcements, &settings).await.unwrap();
+    (store, hub)
+}
+
+fn update() -> Event {
+    JobUpdated { status: "crawling".into(), progress: None, current_stage: None, message: None }.into()
+}
+
+async fn append(store: &Store, job: JobId, times: usize) {
+    for _ in 0..times {
+        store.append(job, vec![update()]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_who_come_while_events_flow_get_each_once_and_in_order() {
+    for recent_events in [1, 20, 10_000] {
+        let (store, hub) = hub(ReplayOnSubscribe::History, recent_events).await;
+        let job = planned_job(&store).await;
+        let writer = tokio::spawn({
+            let store = store.clone();
+            async move { append(&store, job, 400).await }
+        });
+        let mut clients = Vec::new();
+        // They come one after the other, each at another point of the stream.
+        while !writer.is_finished() && clients.len() < 60 {
+            let bucket = Bucket::new(usize::MAX);
+            let id = hub.register(bucket.clone(), hub.delivered());
+            hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+            clients.push(bucket);
+        }
+        writer.await.unwrap();
+        assert!(clients.len() > 5, "some came while events flowed");
+        for client in clients {
+            // seq 1 is `job:created`, which a later subscriber is not told again.
+            let all: Vec<i32> = (2..=401).collect();
+            wait_for("all events", async || (client.seqs(job).len() >= all.len()).then_some(())).await;
+            assert_eq!(client.seqs(job), all, "with {recent_events} events in memory");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_buffer_is_full_is_fed_at_its_own_pace_and_misses_nothing() {
+    for recent_events in [1, 10_000] {
+        let (store, hub) = hub(ReplayOnSubscribe::None, recent_events).await;
+        let (job, other) = (planned_job(&store).await, planned_job(&store).await);
+        wait_for("the hub", async || (hub.delivered() == 2).then_some(())).await;
+        let (slow, fast) = (Bucket::new(10), Bucket::new(usize::MAX));
+        for bucket in [&slow, &fast] {
+            let id = hub.register((*bucket).clone(), hub.delivered());
+            hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+            hub.subscribe(id, other, Door::Job, Past::Default).await.unwrap();
+        }
+        for _ in 0..20 {
+            append(&store, job, 15).await;
+            append(&store, other, 5).await;
+        }
+        let all = |n| (2..2 + n).collect::<Vec<i32>>();
+        wait_for("the fast one", async || (fast.got.lock().unwrap().len() == 400).then_some(())).await;
+        assert!(slow.got.lock().unwrap().len() <= 10, "the fast one did not wait for the slow one");
+        // Room comes bit by bit.
+        wait_for("the slow one", async || {
+            slow.room.fetch_add(7, Ordering::SeqCst);
+            (slow.got.lock().unwrap().len() >= 400).then_some(())
+        })
+        .await;
+        assert_eq!((slow.seqs(job), slow.seqs(other)), (all(300), all(100)));
+        assert_eq!((fast.seqs(job), fast.seqs(other)), (all(300), all(100)));
+        // And it is live again.
+        slow.room.fetch_add(100, Ordering::SeqCst);
+        append(&store, job, 1).await;
+        wait_for("the next event", async || (slow.seqs(job).len() == 301).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn since_connect_tells_what_happened_between_connecting_and_subscribing() {
+    let (store, hub) = hub(ReplayOnSubscribe::SinceConnect, 10_000).await;
+    let job = planned_job(&store).await;
+    append(&store, job, 3).await;
+    wait_for("the hub", async || (hub.delivered() == 4).then_some(())).await;
+    let bucket = Bucket::new(usize::MAX);
+    let id = hub.register(bucket.clone(), hub.delivered());
+    append(&store, job, 2).await;
+    hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+    append(&store, job, 1).await;
+    wait_for("three events", async || (bucket.seqs(job).len() == 3).then_some(())).await;
+    assert_eq!(bucket.seqs(job), [5, 6, 7]);
+}
+
+#[tokio::test]
+async fn a_subscriber_may_name_the_seq_that_it_knows() {
+    let (store, hub) = hub(ReplayOnSubscribe::None, 4).await;
+    let job = planned_job(&store).await;
+    append(&store, job, 9).await;
+    wait_for("the hub", async || (hub.delivered() == 10).then_some(())).await;
+    for (after, expected) in [(0, 1..=10), (4, 5..=10), (9, 10..=10)] {
+        let bucket = Bucket::new(usize::MAX);
+        let id = hub.register(bucket.clone(), hub.delivered());
+        let head = hub.subscribe(id, job, Door::Job, Past::After(after)).await.unwrap();
+        assert_eq!(head.seq, 10);
+        let expected: Vec<i32> = expected.collect();
+        wait_for("its events", async || (bucket.seqs(job).len() >= expected.len()).then_some(())).await;
+        assert_eq!(bucket.seqs(job), expected);
+    }
+}
+
+#[tokio::test]
+async fn who_subscribes_to_an_ended_job_is_told_its_end() {
+    for replay in [ReplayOnSubscribe::None, ReplayOnSubscribe::SinceConnect] {
+        let (store, hub) = hub(replay, 1).await;
+        let job = planned_job(&store).await;
+        append(&store, job, 5).await;
+        store.cancel(job).await.unwrap();
+        wait_for("the hub", async || (hub.delivered() == 7).then_some(())).await;
+        let bucket = Bucket::new(usize::MAX);
+        let id = hub.register(bucket.clone(), hub.delivered());
+        hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+        wait_for("the end", async || (!bucket.seqs(job).is_empty()).then_some(())).await;
+        assert_eq!(bucket.seqs(job), [7]);
+    }
+}
+
+#[tokio::test]
+async fn a_client_in_both_rooms_of_a_job_gets_each_event_once() {
+    let (store, hub) = hub(ReplayOnSubscribe::SinceConnect, 100).await;
+    let job = planned_job(&store).await;
+    wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
+    let bucket = Bucket::new(usize::MAX);
+    let id = hub.register(bucket.clone(), hub.delivered());
+    hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+    hub.subscribe(id, job, Door::Automation, Past::Default).await.unwrap();
+    append(&store, job, 2).await;
+    hub.unsubscribe(id, job, Door::Job);
+    append(&store, job, 2).await;
+    wait_for("the events", async || (bucket.seqs(job).len() >= 4).then_some(())).await;
+    hub.unsubscribe(id, job, Door::Automation);
+    append(&store, job, 2).await;
+    wait_for("the hub", async || (hub.delivered() == 7).then_some(())).await;
+    assert_eq!(bucket.seqs(job), [2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn events_that_another_process_commits_are_delivered_too() {
+    let options = crate::support::database().await;
+    let settings = config();
+    let open = || jobcast::store::Store::open(options.clone(), &settings.database);
+    let (here, announcements) = open().await.unwrap();
+    let (there, _unheard) = open().await.unwrap();
+    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let hub = Hub::start(here.clone(), announcements, &settings.realtime).await.unwrap();
+    let job = planned_job(&here).await;
+    wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
+    let bucket = Bucket::new(usize::MAX);
+    let id = hub.register(bucket.clone(), hub.delivered());
+    hub.subscribe(id, job, Door::Job, Past::After(1)).await.unwrap();
+    for _ in 0..20 {
+        append(&there, job, 1).await;
+        append(&here, job, 1).await;
+    }
+    wait_for("all events", async || (bucket.seqs(job).len() >= 40).then_some(())).await;
+    assert_eq!(bucket.seqs(job), (2..=41).collect::<Vec<i32>>());
+}

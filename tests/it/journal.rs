@@ -1,0 +1,113 @@
+//! The journal: order, density, the terminal event, what happens when many write at once.
+
+use std::collections::HashMap;
+
+use jobcast::{
+    event::{Event, JobUpdated},
+    job::{Code, Command, JobId, Status},
+    store::{Announcement, Change, NewJob, StoreError},
+};
+use uuid::Uuid;
+
+use crate::support::{planned_job, soon, store};
+
+fn update(message: &str) -> Event {
+    let message = Some(message.to_owned());
+    JobUpdated { status: "crawling".into(), progress: None, current_stage: None, message }.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_dense_and_seqs_are_dense_per_job_when_many_append_at_once() {
+    let (store, _announcements) = store().await;
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push(planned_job(&store).await);
+    }
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..40 {
+        let (store, job) = (store.clone(), jobs[writer % jobs.len()]);
+        writers.spawn(async move {
+            for n in 0..10 {
+                // Half through the shared appender, half in transactions of their own.
+                if writer % 2 == 0 {
+                    store.append(job, vec![update("a"), update(&n.to_string())]).await.unwrap();
+                } else {
+                    let commands = vec![Command::Note { what: format!("{writer} {n}") }];
+                    store.change(job, None, Change { commands, ..Change::default() }).await.unwrap();
+                }
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    let events = store.tail(0, 10_000).await.unwrap();
+    assert_eq!(events.len(), 5 + 20 * 20 + 20 * 10);
+    assert!(events.iter().zip(1..).all(|(event, position)| event.position == position));
+    let mut last: HashMap<JobId, i32> = HashMap::new();
+    for event in &events {
+        let seq = last.entry(event.job).or_default();
+        *seq += 1;
+        assert_eq!(event.seq, *seq, "in the order of positions, seqs of one job ascend one by one");
+    }
+    for job in jobs {
+        assert_eq!(store.head(job).await.unwrap().seq, last[&job]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_follows_a_terminal_event() {
+    let (store, _announcements) = store().await;
+    let job = planned_job(&store).await;
+    store.cancel(job).await.unwrap();
+    let refused = |result: Result<(), StoreError>| match result {
+        Err(StoreError::Rejected(rejection)) => assert_eq!(rejection.code, Code::JobEnded),
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    refused(store.append(job, vec![update("late")]).await.map(drop));
+    refused(store.cancel(job).await.map(drop));
+    let events = store.events(job, 0, 100).await.unwrap();
+    assert_eq!(events.last().unwrap().kind, "job:failed");
+    let terminal: serde_json::Value = serde_json::from_str(events.last().unwrap().payload.get()).unwrap();
+    assert_eq!(terminal["error"], "Job cancelled by user");
+    assert_eq!(terminal["cancelled"], true);
+    assert_eq!(store.head(job).await.unwrap().status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn an_append_to_an_unknown_job_is_refused_and_leaves_no_gap() {
+    let (store, _announcements) = store().await;
+    let job = planned_job(&store).await;
+    let unknown = JobId(Uuid::now_v7());
+    let (good, bad) = tokio::join!(store.append(job, vec![update("x")]), store.append(unknown, vec![update("y")]));
+    assert_eq!(good.unwrap()[0].position, 2);
+    assert!(matches!(bad, Err(StoreError::Rejected(rejection)) if rejection.code == Code::JobNotFound));
+    assert_eq!(store.position().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_change_that_is_refused_leaves_nothing_behind() {
+    let (store, _announcements) = store().await;
+    let id = JobId(Uuid::now_v7());
+    let job_type = jobcast::event::JobType::Crawl;
+    store.create(NewJob { id, job_type, name: "no plan".into(), config: None }).await.unwrap();
+    let commands = vec![Command::Run, Command::Complete, Command::Run];
+    let refused = store.change(id, None, Change { commands, ..Change::default() }).await;
+    assert!(matches!(refused, Err(StoreError::Rejected(_))));
+    assert_eq!(store.events(id, 0, 10).await.unwrap().len(), 1);
+    assert_eq!(store.job(id).await.unwrap().job.status, Status::Pending);
+}
+
+#[tokio::test]
+async fn commits_are_announced_in_order() {
+    let (store, mut announcements) = store().await;
+    let job = planned_job(&store).await;
+    store.append(job, vec![update("1"), update("2")]).await.unwrap();
+    let mut positions = Vec::new();
+    while positions.len() < 3 {
+        if let Announcement::Committed(events) = soon("an announcement", announcements.recv()).await.unwrap() {
+            positions.extend(events.iter().map(|event| event.position));
+        }
+    }
+    assert_eq!(positions, [1, 2, 3]);
+}

@@ -1,0 +1,202 @@
+//! What the tests stand on: a fresh database each, and the real server on port 0.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use jobcast::{
+    app::{Server, listen},
+    config::Config,
+    job::{JobConfig, JobId},
+    store::{
+        Announcement, NewJob, Store,
+        embedded::{Durability, Postgres},
+    },
+};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::{OnceCell, mpsc};
+use url::Url;
+use uuid::Uuid;
+
+/// Nothing that a test waits for takes longer; a wait that does is a failure, and says what it waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder that the database's and the browser's users can reach, gone with the value.
+pub fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("jobcast-test-").tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// The settings of the tests.
+pub fn config() -> Config {
+    let mut config = Config::defaults();
+    config.crawler.delay = Duration::ZERO;
+    config.crawler.page_timeout = Duration::from_secs(5);
+    config.database.max_connections = 8;
+    config
+}
+
+/// The Postgres server of this run: the one that `jobcast postgres --` gave, or one of this process's own.
+async fn postgres() -> PgConnectOptions {
+    static OWN: OnceCell<(Postgres, tempfile::TempDir)> = OnceCell::const_new();
+    if let Ok(url) = std::env::var("DATABASE_URL") {
+        return url.parse().expect("DATABASE_URL is the address of a Postgres");
+    }
+    let (own, _) = OWN
+        .get_or_init(async || {
+            let folder = folder();
+            let run_as = Config::defaults().database.run_as;
+            (Postgres::start(folder.path(), &run_as, Durability::Throwaway).await.unwrap(), folder)
+        })
+        .await;
+    own.options()
+}
+
+/// A new, empty database.
+pub async fn database() -> PgConnectOptions {
+    let server = postgres().await;
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect_with(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    server.database(&name)
+}
+
+/// The address of a database for a server in another process.
+pub fn address(options: &PgConnectOptions) -> String {
+    use sqlx::ConnectOptions as _;
+    options.to_url_lossy().to_string()
+}
+
+/// A store on a new database, with the announcements that its hub would get.
+pub async fn store() -> (Store, mpsc::Receiver<Announcement>) {
+    let (store, announcements) = Store::open(database().await, &config().database).await.unwrap();
+    store.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    (store, announcements)
+}
+
+/// A job whose first task waits for a worker.
+pub async fn planned_job(store: &Store) -> JobId {
+    let config = JobConfig {
+        shop_url: "https://shop.example.com/".into(),
+        template_id: "standard-label".into(),
+        max_products: 10,
+        follow_pagination: true,
+        import_id: None,
+        match_threshold: 0.6,
+    };
+    let id = JobId(Uuid::now_v7());
+    let job_type = jobcast::event::JobType::Automation;
+    store.create(NewJob { id, job_type, name: "test".into(), config: Some(config) }).await.unwrap();
+    id
+}
+
+/// A server in this process.
+pub struct Running {
+    server: Option<Server>,
+    pub base: Url,
+    pub http: reqwest::Client,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// The whole server without workers.
+    pub async fn quiet() -> Running {
+        let mut config = config();
+        config.pipeline.enabled = false;
+        Running::start(config).await
+    }
+
+    /// The whole server with its demo shop and workers.
+    pub async fn whole() -> Running {
+        let mut config = config();
+        config.server.demo_shop = true;
+        Running::start(config).await
+    }
+
+    pub async fn start(mut config: Config) -> Running {
+        let folder = folder();
+        config.server.data_dir = folder.path().to_owned();
+        config.database.url = address(&database().await);
+        let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let server = Server::start(config, listeners).await.unwrap();
+        let base = server.local.clone();
+        Running { server: Some(server), base, http: reqwest::Client::new(), folder }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.server.as_ref().unwrap().store
+    }
+
+    /// The folder of its objects and scratch files.
+    pub fn data_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn url(&self, path: &str) -> Url {
+        self.base.join(path).unwrap()
+    }
+
+    pub fn demo_shop(&self) -> Url {
+        self.server.as_ref().unwrap().demo_shop()
+    }
+
+    /// The status and JSON body of a GET.
+    pub async fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        answer(self.http.get(self.url(path)).send().await.unwrap()).await
+    }
+
+    /// The status and JSON body of a POST.
+    pub async fn post(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+        answer(self.http.post(self.url(path)).json(body).send().await.unwrap()).await
+    }
+
+    /// Waits until a job has ended and returns it as `/v1` shows it.
+    pub async fn ended(&self, job: &str) -> serde_json::Value {
+        wait_for("the job to end", async || {
+            let (_, shown) = self.get(&format!("/v1/jobs/{job}")).await;
+            (!shown["endedAt"].is_null()).then_some(shown)
+        })
+        .await
+    }
+
+    pub async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop(std::future::pending()).await;
+        }
+    }
+}
+
+pub async fn answer(response: reqwest::Response) -> (u16, serde_json::Value) {
+    let status = response.status().as_u16();
+    let body = response.bytes().await.unwrap();
+    let json = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| panic!("{status} with a body that is no JSON: {}", String::from_utf8_lossy(&body)));
+    (status, json)
+}
+
+/// Asks again and again for something that another process or task brings about.
+pub async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE * 4, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Waits for one thing that announces itself.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Shared by tests that count what a client got.
+pub type Log = Arc<std::sync::Mutex<Vec<i64>>>;
