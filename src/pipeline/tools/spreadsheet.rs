@@ -676,6 +676,7 @@ mod tests {
 
     use super::*;
 
+    /// The demo shop's price list, saved in the format of old.
     const XLS: &[u8] = include_bytes!("../../../tests/fixtures/shop/price-list.xls");
 
     fn csv(text: &str) -> PriceList {
