@@ -122,9 +122,10 @@ struct Shop {
     has_failed: AtomicBool,
 }
 
-/// The shop below [`BASE`], to be merged into a router. Each shop fails once anew.
+/// The shop, to be put under [`BASE`] with `nest_service`: `nest` would leave out the home page's own slash. Each
+/// router fails once anew.
 pub fn router() -> Router {
-    let shop = Router::new()
+    Router::new()
         .route("/", get(index))
         .route("/style.css", get(|| async { ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE) }))
         .route("/robots.txt", get(robots))
@@ -136,9 +137,7 @@ pub fn router() -> Router {
         .route("/{category}/", get(category))
         .route("/{category}/{slug}", get(product))
         .fallback(|| async { not_found() })
-        .with_state(Arc::new(Shop::default()));
-    // `nest` would leave out the home page's own slash.
-    Router::new().nest_service(BASE, shop)
+        .with_state(Arc::new(Shop::default()))
 }
 
 async fn index() -> Html<String> {
@@ -480,6 +479,10 @@ mod tests {
     use crate::pipeline::tools::matching::{ListedFacts, MatchedBy, Matcher, Thresholds};
     use crate::pipeline::tools::spreadsheet;
 
+    fn app() -> Router {
+        Router::new().nest_service(BASE, router())
+    }
+
     async fn get(app: &Router, path: &str) -> (StatusCode, String) {
         let request =
             axum::http::Request::get(path).header("host", "shop.test:8080").body(Body::empty()).unwrap();
@@ -534,7 +537,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_product_is_reached_from_the_start_page() {
-        let app = router();
+        let app = app();
         let mut waiting = vec![format!("{BASE}/")];
         let mut seen = std::collections::HashSet::new();
         while let Some(path) = waiting.pop() {
@@ -558,7 +561,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_category_has_eight_products_a_page_and_names_the_next() {
-        let app = router();
+        let app = app();
         let (_, first) = get(&app, "/demo/shop/schrauben/").await;
         assert_eq!(first.matches("class=\"card\"").count(), 8);
         assert!(first.contains("<link rel=\"next\" href=\"/demo/shop/schrauben/?page=2\">"), "{first}");
@@ -572,7 +575,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_product_page_shows_and_declares_its_values() {
-        let (status, html) = get(&router(), "/demo/shop/schrauben/spanplattenschraube-4x40").await;
+        let (status, html) = get(&app(), "/demo/shop/schrauben/spanplattenschraube-4x40").await;
         assert_eq!(status, StatusCode::OK);
         for part in [
             "<h1 class=\"product-detail-name\">Spanplattenschraube Senkkopf 4 × 40 mm, verzinkt</h1>",
@@ -586,13 +589,13 @@ mod tests {
             assert!(html.contains(part), "{part}\n{html}");
         }
         let microdata = products().iter().find(|p| p.structured_data == StructuredData::Microdata).unwrap();
-        let (_, html) = get(&router(), &microdata.path()).await;
+        let (_, html) = get(&app(), &microdata.path()).await;
         assert!(html.contains("itemtype=\"https://schema.org/Product\"") && !html.contains("ld+json"));
     }
 
     #[tokio::test]
     async fn the_quirks_are_there() {
-        let app = router();
+        let app = app();
         let (_, html) = get(&app, &with(Quirk::NoStructuredData).path()).await;
         assert!(!html.contains("ld+json") && !html.contains("itemprop"), "{html}");
 
@@ -604,7 +607,7 @@ mod tests {
         let fails = with(Quirk::FailsOnce).path();
         assert_eq!(get(&app, &fails).await.0, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(get(&app, &fails).await.0, StatusCode::OK);
-        assert_eq!(get(&router(), &fails).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(get(&self::app(), &fails).await.0, StatusCode::INTERNAL_SERVER_ERROR);
 
         let (_, html) = get(&app, &with(Quirk::NeverFinishesLoading).path()).await;
         assert!(html.ends_with("</html>\n") && html.contains("endlos.svg"));
@@ -621,15 +624,15 @@ mod tests {
     #[tokio::test]
     async fn crawlers_are_told_what_to_leave_and_where_everything_is() {
         for home in ["/demo/shop", "/demo/shop/"] {
-            assert_eq!(get(&router(), home).await.0, StatusCode::OK, "{home}");
+            assert_eq!(get(&app(), home).await.0, StatusCode::OK, "{home}");
         }
-        assert_eq!(get(&router(), "/demo/shop/werkzeug/bohrer").await.0, StatusCode::NOT_FOUND);
-        let (_, rules) = get(&router(), "/demo/shop/robots.txt").await;
+        assert_eq!(get(&app(), "/demo/shop/werkzeug/bohrer").await.0, StatusCode::NOT_FOUND);
+        let (_, rules) = get(&app(), "/demo/shop/robots.txt").await;
         let robot = texting_robots::Robot::new("jobcast", rules.as_bytes()).unwrap();
         assert!(!robot.allowed("http://shop.test:8080/demo/shop/login"));
         assert!(robot.allowed("http://shop.test:8080/demo/shop/werkzeug/"));
         assert_eq!(robot.sitemaps, ["http://shop.test:8080/demo/shop/sitemap.xml"]);
-        let (_, xml) = get(&router(), "/demo/shop/sitemap.xml").await;
+        let (_, xml) = get(&app(), "/demo/shop/sitemap.xml").await;
         for product in products() {
             assert!(xml.contains(&format!("<loc>http://shop.test:8080{}</loc>", product.path())));
         }
