@@ -38,7 +38,7 @@ const SIDE_MM: std::ops::RangeInclusive<f32> = 5.0..=420.0;
 /// … and ask for this many pixels per inch,
 const DPI: std::ops::RangeInclusive<u32> = 72..=600;
 /// … but not for more pixels in all than this.
-const MAX_PIXELS: u64 = 40_000_000;
+const MAX_PIXELS: u64 = 20_000_000;
 
 /// More of a value than this is never printed; longer ones are cut before they are measured.
 const MAX_CHARS: usize = 600;
@@ -140,6 +140,15 @@ impl Field {
 
     fn name(self) -> &'static str {
         Field::ALL.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
+    }
+
+    /// Its name as people say it: `productName` is the product name.
+    fn words(self) -> String {
+        let spaced = self
+            .name()
+            .chars()
+            .flat_map(|c| c.is_uppercase().then_some(' ').into_iter().chain(c.to_lowercase()));
+        if self == Field::Ean { "EAN".into() } else { spaced.collect() }
     }
 
     fn is_text(self) -> bool {
@@ -689,7 +698,7 @@ impl Drawing<'_> {
             .iter()
             .map(|text| printable(&format!("{}{text}", spec.prefix), font, &mut replaced))
             .collect();
-        let what = spec.field.name();
+        let what = spec.field.words();
         if paragraphs.is_empty() {
             if matches!(spec.field, Field::Price | Field::ProductName | Field::ArticleNumber) {
                 self.warnings.push(format!("The product has no {what}."));
@@ -1199,7 +1208,7 @@ mod tests {
         assert!(lines[1].ends_with('…'), "{lines:?}");
         let label = LabelRenderer::new().render(template, &data(long())).unwrap();
         assert!(
-            label.warnings.iter().any(|warning| warning.contains("productName is too long")),
+            label.warnings.iter().any(|warning| warning.contains("product name is too long")),
             "{:?}",
             label.warnings
         );
@@ -1296,7 +1305,7 @@ mod tests {
         let dark: Vec<bool> = row.iter().map(|value| *value < 128).collect();
         let inked = &dark[dark.iter().position(|d| *d)?..=dark.iter().rposition(|d| *d)?];
         let runs: Vec<usize> = inked.chunk_by(|a, b| a == b).map(<[bool]>::len).collect();
-        if runs.len() != 59 || inked.len() % 95 != 0 {
+        if runs.len() != 59 || !inked.len().is_multiple_of(95) {
             return None;
         }
         let widths: Vec<usize> = runs.iter().map(|run| run / (inked.len() / 95)).collect();
@@ -1382,6 +1391,12 @@ mod tests {
         assert_eq!(gray(&label.png).dimensions(), (827, 496));
         // 11,811 pixels per metre in both directions, and the checksum that other programs write for it.
         assert_eq!(&label.png[33..54], b"\0\0\0\x09pHYs\0\0\x2e\x23\0\0\x2e\x23\x01\x78\xa5\x3f\x76");
+    }
+
+    #[test]
+    fn one_renderer_serves_many_threads() {
+        fn shared<T: Send + Sync>(_: &T) {}
+        shared(&LabelRenderer::new());
     }
 
     #[test]
