@@ -34,7 +34,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the server.
-    #[command(after_help = "Examples:\n  jobcast serve\n  jobcast serve --listen 0.0.0.0:3001 --database-url postgres://jobcast@db/jobcast")]
+    #[command(
+        after_help = "Examples:\n  jobcast serve\n  jobcast serve --listen 0.0.0.0:3001 --database-url postgres://jobcast@db/jobcast"
+    )]
     Serve(ServeArgs),
     /// Run the server with a demo shop and one whole job on it.
     #[command(after_help = "Examples:\n  jobcast demo\n  jobcast demo --once && echo all labels were made")]
@@ -48,10 +50,14 @@ enum Verb {
     /// Bring the database's tables up to date.
     Migrate(DatabaseArgs),
     /// Start a job for a shop and follow it to its end.
-    #[command(after_help = "Example:\n  jobcast submit https://shop.example.com/ --template compact-label --max-products 20")]
+    #[command(
+        after_help = "Example:\n  jobcast submit https://shop.example.com/ --template compact-label --max-products 20"
+    )]
     Submit(commands::submit::SubmitArgs),
     /// Follow a job, from its beginning to its end.
-    #[command(after_help = "Example:\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .event")]
+    #[command(
+        after_help = "Example:\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .event"
+    )]
     Watch {
         /// The job's id.
         job: String,

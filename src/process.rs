@@ -24,7 +24,9 @@ pub fn command(program: &Path, ids: Option<(u32, u32)>, death_signal: Option<&st
 
 /// The full path of a program on `PATH`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
 }
 
 /// User and group id of a user of this system.

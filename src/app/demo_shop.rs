@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::IntervalStream;
 
-use crate::pipeline::product::Tier;
+use crate::product::Tier;
 
 /// Where the shop stands on its host: all its paths begin with this.
 pub const BASE: &str = "/demo/shop";
@@ -475,9 +475,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::pipeline::product::{ProductFacts, is_ean13};
     use crate::pipeline::tools::matching::{ListedFacts, MatchedBy, Matcher, Thresholds};
     use crate::pipeline::tools::spreadsheet;
+    use crate::product::{ProductFacts, is_ean13};
 
     fn app() -> Router {
         Router::new().nest_service(BASE, router())

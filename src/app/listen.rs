@@ -27,7 +27,9 @@ fn explain(address: SocketAddr, error: &io::Error) -> anyhow::Error {
             port.saturating_add(1)
         ),
         io::ErrorKind::PermissionDenied => {
-            anyhow!("listening on port {port} needs rights that this user does not have; choose a port from 1024 with --listen")
+            anyhow!(
+                "listening on port {port} needs rights that this user does not have; choose a port from 1024 with --listen"
+            )
         }
         io::ErrorKind::AddrNotAvailable => {
             anyhow!("{} is no address of this machine; use 127.0.0.1 or 0.0.0.0 with --listen", address.ip())

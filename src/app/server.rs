@@ -64,7 +64,8 @@ impl Server {
     pub async fn start(mut config: Config, listeners: Vec<TcpListener>) -> anyhow::Result<Server> {
         // TLS of the crawler, of S3 and of a remote database; a second start in one process finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let first = listeners.first().ok_or_else(|| anyhow!("there is no address to listen on"))?.local_addr()?;
+        let first =
+            listeners.first().ok_or_else(|| anyhow!("there is no address to listen on"))?.local_addr()?;
         let local = address_of(first)?;
         let public = match config.server.public_url.as_str() {
             "" => local.clone(),
@@ -75,8 +76,9 @@ impl Server {
             config.crawler.allow_origins.push(local.clone());
         }
         let data_dir = data_dir(&config.server.data_dir)?;
-        std::fs::create_dir_all(&data_dir)
-            .with_context(|| format!("cannot make the data directory {}; choose another with --data-dir", data_dir.display()))?;
+        std::fs::create_dir_all(&data_dir).with_context(|| {
+            format!("cannot make the data directory {}; choose another with --data-dir", data_dir.display())
+        })?;
 
         let (options, postgres) = database(&config, &data_dir).await?;
         let (store, announcements) = Store::open(options, &config.database).await?;
@@ -152,7 +154,11 @@ impl Server {
     ///
     /// # Errors
     /// When a part of the server ends by itself: the process should go down with it.
-    pub async fn run(mut self, stop: impl Future<Output = ()>, hurry: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let failed = {
             let work = async {
                 match &mut self.work {
@@ -213,7 +219,10 @@ impl Server {
 }
 
 /// How to connect to the database, and the embedded server if it is ours.
-pub async fn database(config: &Config, data_dir: &Path) -> anyhow::Result<(PgConnectOptions, Option<Postgres>)> {
+pub async fn database(
+    config: &Config,
+    data_dir: &Path,
+) -> anyhow::Result<(PgConnectOptions, Option<Postgres>)> {
     if config.database.url.is_empty() {
         let postgres = Postgres::start(data_dir, &config.database.run_as, Durability::Durable).await?;
         return Ok((postgres.options(), Some(postgres)));
@@ -263,15 +272,22 @@ fn address_of(bound: SocketAddr) -> anyhow::Result<Url> {
 }
 
 fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
-    let beyond = |listener: &TcpListener| listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    let beyond =
+        |listener: &TcpListener| listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
     if listeners.iter().any(beyond) {
-        tracing::warn!("everybody who reaches this port may start, see and cancel jobs: there is no log-in; put a proxy with one in front");
+        tracing::warn!(
+            "everybody who reaches this port may start, see and cancel jobs: there is no log-in; put a proxy with one in front"
+        );
     }
     if config.server.cors_origins.iter().any(|origin| origin == "*") {
-        tracing::warn!("server.cors_origins is \"*\": every web page may use this server through its visitors' browsers");
+        tracing::warn!(
+            "server.cors_origins is \"*\": every web page may use this server through its visitors' browsers"
+        );
     }
     if config.server.demo_shop {
-        tracing::warn!("the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses");
+        tracing::warn!(
+            "the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses"
+        );
     }
     for origin in &config.crawler.allow_origins {
         tracing::warn!(%origin, "crawler.allow_origins lets jobs reach this origin although it may be private");

@@ -11,11 +11,13 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// A sentence when the filter cannot be read.
 pub fn start(settings: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|error| anyhow::anyhow!("log.filter is {:?}: {error}; write for example \"info\"", settings.filter))?;
+    let filter = EnvFilter::try_new(&settings.filter).map_err(|error| {
+        anyhow::anyhow!("log.filter is {:?}: {error}; write for example \"info\"", settings.filter)
+    })?;
     // Chatty at levels that ask about us.
     let quiet = ["chromiumoxide=off", "hyper=warn", "sqlx=warn"];
-    let filter = quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive);
+    let filter =
+        quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive);
     let text = match settings.format {
         LogFormat::Text => true,
         LogFormat::Json => false,

@@ -64,7 +64,10 @@ pub struct Database {
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let url = if self.url.is_empty() { "" } else { "…" };
-        f.debug_struct("Database").field("url", &url).field("max_connections", &self.max_connections).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("url", &url)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -230,16 +233,25 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         let fail = |text: String| Err(ConfigError::Value(text));
         if self.server.listen.is_empty() {
-            return fail("server.listen is empty; name at least one address such as \"127.0.0.1:3001\"".into());
+            return fail(
+                "server.listen is empty; name at least one address such as \"127.0.0.1:3001\"".into(),
+            );
         }
         if !self.server.public_url.is_empty() {
             match Url::parse(&self.server.public_url) {
                 Ok(url) if matches!(url.scheme(), "http" | "https") => {}
-                _ => return fail("server.public_url must be a full address such as \"https://jobs.example.com\"".into()),
+                _ => {
+                    return fail(
+                        "server.public_url must be a full address such as \"https://jobs.example.com\""
+                            .into(),
+                    );
+                }
             }
         }
         if !self.objects.address.contains("{key}") {
-            return fail("objects.address must contain {key}, as in \"https://cdn.example.com/{key}\"".into());
+            return fail(
+                "objects.address must contain {key}, as in \"https://cdn.example.com/{key}\"".into(),
+            );
         }
         for (name, value, least, most) in [
             ("database.max_connections", u64::from(self.database.max_connections), 4, 1000),
@@ -277,7 +289,8 @@ fn environment_value(key: &str, text: &str) -> Value {
         Some(Value::String(..)) => Value::from(text),
         Some(Value::Array(..)) => {
             let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
-            let items = inner.split(',').map(|item| item.trim().trim_matches('"')).filter(|item| !item.is_empty());
+            let items =
+                inner.split(',').map(|item| item.trim().trim_matches('"')).filter(|item| !item.is_empty());
             Value::from(items.map(str::to_owned).collect::<Vec<_>>())
         }
         _ => text.parse().expect("a figment value parses from any text"),
@@ -336,7 +349,9 @@ mod tests {
         let dict: Dict = Figment::from(Serialized::defaults(&defaults)).extract().unwrap();
         let written: BTreeSet<String> = dict
             .iter()
-            .flat_map(|(section, value)| value.as_dict().unwrap().keys().map(move |key| format!("{section}.{key}")))
+            .flat_map(|(section, value)| {
+                value.as_dict().unwrap().keys().map(move |key| format!("{section}.{key}"))
+            })
             .collect();
         assert_eq!(written, known_keys());
         defaults.validate().unwrap();

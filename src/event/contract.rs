@@ -69,7 +69,12 @@ pub fn typescript() -> String {
     out.push_str("/** `offset` is the event's place in the journal; pages may ignore it. */\n");
     out.push_str("export interface ServerToClientEvents {\n");
     for row in rows() {
-        let _ = writeln!(out, "  \"{}\": (payload: {}, offset?: string) => void;", row.kind.wire_name(), row.type_name);
+        let _ = writeln!(
+            out,
+            "  \"{}\": (payload: {}, offset?: string) => void;",
+            row.kind.wire_name(),
+            row.type_name
+        );
     }
     out.push_str(CLIENT_TO_SERVER);
     out
@@ -106,12 +111,21 @@ export interface ClientToServerEvents {
 
 /// The README's table of events.
 pub fn markdown_table() -> String {
-    let mut out = String::from("| event | class | fields besides `timestamp` and `jobId` | when |\n|---|---|---|---|\n");
+    let mut out = String::from(
+        "| event | class | fields besides `timestamp` and `jobId` | when |\n|---|---|---|---|\n",
+    );
     for row in rows() {
         let fields: Vec<String> = row
             .fields
             .iter()
-            .map(|f| format!("`{}{}: {}`", f.name, if f.optional { "?" } else { "" }, f.typescript.replace('|', "\\|")))
+            .map(|f| {
+                format!(
+                    "`{}{}: {}`",
+                    f.name,
+                    if f.optional { "?" } else { "" },
+                    f.typescript.replace('|', "\\|")
+                )
+            })
             .collect();
         let _ = writeln!(
             out,

@@ -38,7 +38,10 @@ pub fn internal(error: StoreError) -> Rejection {
         StoreError::Unavailable(cause) => {
             let id = Uuid::new_v4();
             tracing::error!(%id, error = %cause, "the database did not answer");
-            Rejection::new(Code::Unavailable, format!("The server cannot reach its database; try again. (id {id})"))
+            Rejection::new(
+                Code::Unavailable,
+                format!("The server cannot reach its database; try again. (id {id})"),
+            )
         }
         other => {
             let id = Uuid::new_v4();
@@ -81,7 +84,9 @@ pub fn body_rejection(rejection: &JsonRejection) -> Rejection {
         other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Rejection::new(Code::TooLarge, "The body is larger than this server takes.")
         }
-        other => Rejection::new(Code::InvalidRequest, format!("The body cannot be read: {}.", other.body_text())),
+        other => {
+            Rejection::new(Code::InvalidRequest, format!("The body cannot be read: {}.", other.body_text()))
+        }
     }
 }
 

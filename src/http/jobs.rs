@@ -9,7 +9,10 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Api, error::{Error, Json}};
+use super::{
+    Api,
+    error::{Error, Json},
+};
 use crate::{
     event::format_timestamp,
     job::{Code, JobId, JobRequest, Rejection, Stage, Status},
@@ -44,7 +47,8 @@ pub async fn submit(State(api): State<Api>, Json(body): Json<Submission>) -> Res
     };
     let id = api.store.submit(request, &api.limits).await?;
     let job = Answer(describe(&api.store.job(id).await?));
-    let location = HeaderValue::try_from(format!("/v1/jobs/{id}")).map_err(|_| Rejection::job_not_found(id))?;
+    let location =
+        HeaderValue::try_from(format!("/v1/jobs/{id}")).map_err(|_| Rejection::job_not_found(id))?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], job).into_response())
 }
 
@@ -56,8 +60,12 @@ pub struct ListQuery {
 }
 
 /// `GET /v1/jobs?limit=50&offset=0&status=` → newest first.
-pub async fn list(State(api): State<Api>, query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>) -> Result<Response, Error> {
-    let Query(query) = query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
+pub async fn list(
+    State(api): State<Api>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Error> {
+    let Query(query) =
+        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
     let limit = query.limit.unwrap_or(50);
     let offset = query.offset.unwrap_or(0);
     if !(1..=MAX_PAGE).contains(&limit) || offset < 0 {
@@ -65,7 +73,9 @@ pub async fn list(State(api): State<Api>, query: Result<Query<ListQuery>, axum::
     }
     let status = match query.status.as_deref() {
         None | Some("") => None,
-        Some(word) => Some(Status::from_word(word).ok_or_else(|| bad(format!("There is no status {word:?}.")))?),
+        Some(word) => {
+            Some(Status::from_word(word).ok_or_else(|| bad(format!("There is no status {word:?}.")))?)
+        }
     };
     let (jobs, total) = api.store.jobs(Page { limit, offset, status }).await?;
     let jobs: Vec<Value> = jobs.iter().map(describe).collect();
@@ -86,9 +96,14 @@ pub struct EventsQuery {
 
 /// `GET /v1/jobs/{id}/events?after=0&limit=500` → `{events, next}`; ask again with `after=next` until `events` is
 /// empty.
-pub async fn events(State(api): State<Api>, Path(id): Path<String>, query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>) -> Result<Response, Error> {
+pub async fn events(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Error> {
     let id: JobId = id.parse()?;
-    let Query(query) = query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
+    let Query(query) =
+        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
     let after = query.after.unwrap_or(0);
     let limit = query.limit.unwrap_or(MAX_PAGE);
     if after < 0 || !(1..=MAX_PAGE).contains(&limit) {

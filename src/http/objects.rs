@@ -18,7 +18,11 @@ use crate::{
 const MAX_KEY: usize = 512;
 
 /// Answers `GET` and `HEAD`, `If-None-Match` and one `Range`.
-pub async fn get(State(api): State<Api>, Path(key): Path<String>, headers: HeaderMap) -> Result<Response<Body>, Error> {
+pub async fn get(
+    State(api): State<Api>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Error> {
     let not_found = || Rejection::new(Code::RouteNotFound, "There is no such object.");
     if key.len() > MAX_KEY {
         return Err(not_found().into());
@@ -38,7 +42,8 @@ pub async fn get(State(api): State<Api>, Path(key): Path<String>, headers: Heade
         None | Some(Asked::Whole) => None,
         Some(Asked::Part(range)) => Some(range),
         Some(Asked::Outside) => {
-            let response = (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{size}"))]);
+            let response =
+                (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{size}"))]);
             return Ok(response.into_response());
         }
     };
@@ -48,13 +53,17 @@ pub async fn get(State(api): State<Api>, Path(key): Path<String>, headers: Heade
         other => {
             let id = uuid::Uuid::new_v4();
             tracing::error!(%id, key, error = %other, "an object could not be fetched");
-            Rejection::new(Code::Unavailable, format!("The object store does not answer; try again. (id {id})"))
+            Rejection::new(
+                Code::Unavailable,
+                format!("The object store does not answer; try again. (id {id})"),
+            )
         }
     })?;
     let mut response = Response::new(Body::from(object.bytes));
     if partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let value = format!("bytes {}-{}/{}", object.range.start, object.range.end.saturating_sub(1), object.size);
+        let value =
+            format!("bytes {}-{}/{}", object.range.start, object.range.end.saturating_sub(1), object.size);
         insert(response.headers_mut(), header::CONTENT_RANGE, &value);
     }
     describe(response.headers_mut(), &artifact, &tag, api.max_age);
@@ -79,7 +88,9 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 
 fn names_tag(given: &HeaderValue, tag: &str) -> bool {
     given.to_str().is_ok_and(|list| {
-        list.split(',').map(|entry| entry.trim().trim_start_matches("W/")).any(|entry| entry == tag || entry == "*")
+        list.split(',')
+            .map(|entry| entry.trim().trim_start_matches("W/"))
+            .any(|entry| entry == tag || entry == "*")
     })
 }
 
@@ -93,8 +104,12 @@ enum Asked {
 
 /// `bytes=0-99`, `bytes=100-`, `bytes=-100`.
 fn parse_range(given: &HeaderValue, size: u64) -> Asked {
-    let Some(spec) = given.to_str().ok().and_then(|text| text.strip_prefix("bytes=")) else { return Asked::Whole };
-    let Some((first, last)) = spec.split_once('-').filter(|_| !spec.contains(',')) else { return Asked::Whole };
+    let Some(spec) = given.to_str().ok().and_then(|text| text.strip_prefix("bytes=")) else {
+        return Asked::Whole;
+    };
+    let Some((first, last)) = spec.split_once('-').filter(|_| !spec.contains(',')) else {
+        return Asked::Whole;
+    };
     let range = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(size),
         (Ok(first), Err(_)) if last.trim().is_empty() => first..size,

@@ -47,7 +47,7 @@ impl Shell {
 
     /// Adds routes without state, such as the demo shop.
     pub fn nest(self, path: &str, routes: Router) -> Shell {
-        Shell(Router::new().nest(path, routes).fallback_service(self.0))
+        Shell(Router::new().nest_service(path, routes).fallback_service(self.0))
     }
 }
 
@@ -86,11 +86,16 @@ fn allows(allowed: &str, origin: &str) -> bool {
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     // The panic hook has written the cause to the log.
-    Error::from(Rejection::new(Code::Internal, "The server failed at this request; its log tells why.")).into_response()
+    Error::from(Rejection::new(Code::Internal, "The server failed at this request; its log tells why."))
+        .into_response()
 }
 
 /// Serves connections until `stop`; then no new ones are taken and open requests may end.
-pub async fn serve(listeners: Vec<TcpListener>, shell: Shell, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    shell: Shell,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
         let router = shell.0.clone().into_make_service_with_connect_info::<SocketAddr>();
@@ -119,7 +124,12 @@ mod tests {
         for origin in ["http://localhost", "http://localhost:5173"] {
             assert!(allows(allowed, origin), "{origin}");
         }
-        for origin in ["http://localhost.evil.example", "http://localhost:5173.evil.example", "https://localhost:1", "null"] {
+        for origin in [
+            "http://localhost.evil.example",
+            "http://localhost:5173.evil.example",
+            "https://localhost:1",
+            "null",
+        ] {
             assert!(!allows(allowed, origin), "{origin}");
         }
         assert!(allows("https://shop.example.com", "https://shop.example.com"));

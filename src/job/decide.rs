@@ -98,11 +98,8 @@ impl Job {
             Command::Cancel => {
                 self.status = Status::Cancelled;
                 // Existing frontends know no other word for it than failed.
-                let event = JobFailed {
-                    error: "Job cancelled by user".into(),
-                    stage: None,
-                    cancelled: Some(true),
-                };
+                let event =
+                    JobFailed { error: "Job cancelled by user".into(), stage: None, cancelled: Some(true) };
                 decision.events.push(event.into());
             }
         }
@@ -140,7 +137,9 @@ impl Job {
     fn turn(&mut self, status: Status, decision: &mut Decision) {
         self.status = status;
         let status = status.word().to_owned();
-        decision.events.push(JobUpdated { status, progress: None, current_stage: None, message: None }.into());
+        decision
+            .events
+            .push(JobUpdated { status, progress: None, current_stage: None, message: None }.into());
     }
 
     /// Ends the job well.
@@ -161,9 +160,9 @@ impl Job {
         let reason = |text: String| Some(Failure { error: text, phase: Some(self.phase) });
         let last = self.errors.last().map(|e| format!(" The last reason: {e}")).unwrap_or_default();
         match self.phase {
-            Phase::Crawling if self.tally(Stage::Screenshot).total == 0 => {
-                reason(format!("No product pages were found; check the shop's address and maxProducts.{last}"))
-            }
+            Phase::Crawling if self.tally(Stage::Screenshot).total == 0 => reason(format!(
+                "No product pages were found; check the shop's address and maxProducts.{last}"
+            )),
             Phase::Crawling if self.tally(Stage::Screenshot).done == 0 => {
                 reason(format!("None of the product pages could be captured.{last}"))
             }
@@ -240,7 +239,8 @@ mod tests {
     #[test]
     fn a_job_walks_its_phases_in_order_and_ends_with_its_last_label() {
         let mut job = job();
-        let mut commands = vec![Command::Create, Command::Add { stage: Stage::Crawl, items: 1 }, Command::Start];
+        let mut commands =
+            vec![Command::Create, Command::Add { stage: Stage::Crawl, items: 1 }, Command::Start];
         commands.push(Command::Add { stage: Stage::Screenshot, items: 2 });
         commands.push(Command::Done { stage: Stage::Screenshot });
         commands.push(Command::Done { stage: Stage::Crawl });
@@ -252,14 +252,17 @@ mod tests {
         commands.push(Command::Done { stage: Stage::Match });
         commands.push(Command::Done { stage: Stage::Render });
         let (told, completes) = run(&mut job, commands);
-        let phases: Vec<&str> = told.iter().map(String::as_str).filter(|t| !t.ends_with('7') && !t.ends_with("49")).collect();
+        let phases: Vec<&str> =
+            told.iter().map(String::as_str).filter(|t| !t.ends_with('7') && !t.ends_with("49")).collect();
         for (earlier, later) in [
             ("job:created", "crawling 25"),
             ("crawling 25", "processing-ocr 50"),
             ("processing-ocr 50", "matching 75"),
             ("matching 75", "rendering 90"),
         ] {
-            let place = |what| phases.iter().position(|t| *t == what).unwrap_or_else(|| panic!("{what} in {phases:?}"));
+            let place = |what| {
+                phases.iter().position(|t| *t == what).unwrap_or_else(|| panic!("{what} in {phases:?}"))
+            };
             assert!(place(earlier) < place(later), "{phases:?}");
         }
         assert!(completes);
@@ -286,8 +289,11 @@ mod tests {
     #[test]
     fn a_shop_without_products_fails_the_job_in_its_phase() {
         let mut job = job();
-        let commands =
-            [Command::Add { stage: Stage::Crawl, items: 1 }, Command::Start, Command::Done { stage: Stage::Crawl }];
+        let commands = [
+            Command::Add { stage: Stage::Crawl, items: 1 },
+            Command::Start,
+            Command::Done { stage: Stage::Crawl },
+        ];
         let (told, completes) = run(&mut job, commands);
         assert_eq!(told.last().unwrap(), "failed crawling");
         assert!(!completes);
@@ -299,7 +305,9 @@ mod tests {
         let mut job = job();
         job.decide(Command::Cancel).unwrap();
         let before = job.clone();
-        for command in [Command::Cancel, Command::Start, Command::Done { stage: Stage::Ocr }, Command::Complete] {
+        for command in
+            [Command::Cancel, Command::Start, Command::Done { stage: Stage::Ocr }, Command::Complete]
+        {
             assert_eq!(job.decide(command).unwrap_err().code, Code::JobEnded);
         }
         assert_eq!(job, before);

@@ -25,7 +25,8 @@ impl FromStr for JobId {
 
     fn from_str(text: &str) -> Result<JobId, Rejection> {
         // Only the hyphenated form: room names are made of it, so one job must have one name.
-        let malformed = || Rejection::new(Code::MalformedId, format!("{:?} is not a job id (a UUID)", clip(text)));
+        let malformed =
+            || Rejection::new(Code::MalformedId, format!("{:?} is not a job id (a UUID)", clip(text)));
         if text.len() != 36 {
             return Err(malformed());
         }

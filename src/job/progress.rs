@@ -26,5 +26,8 @@ pub(super) fn of_phase(job: &Job) -> (u32, u32) {
         let total = if looking { shots.total.max(job.max_products) } else { shots.total };
         return (shots.settled(), total);
     }
-    job.phase.stages().map(|stage| job.tally(stage)).fold((0, 0), |(s, t), tally| (s + tally.settled(), t + tally.total))
+    job.phase
+        .stages()
+        .map(|stage| job.tally(stage))
+        .fold((0, 0), |(s, t), tally| (s + tally.settled(), t + tally.total))
 }

@@ -56,19 +56,19 @@ impl Code {
     fn row(self) -> (&'static str, u16, bool) {
         match self {
             //                              word                      http  retryable
-            Code::MalformedId           => ("malformed_id",           400,  false),
-            Code::JobNotFound           => ("job_not_found",          404,  false),
-            Code::JobEnded              => ("job_ended",              409,  false),
-            Code::InvalidRequest        => ("invalid_request",        400,  false),
-            Code::UnknownTemplate       => ("unknown_template",       400,  false),
-            Code::RefusedAddress        => ("refused_address",        400,  false),
-            Code::TooLarge              => ("too_large",              413,  false),
-            Code::TooMany               => ("too_many",               429,  true),
-            Code::UnreadableSpreadsheet => ("unreadable_spreadsheet", 400,  false),
-            Code::RouteNotFound         => ("route_not_found",        404,  false),
-            Code::MethodNotAllowed      => ("method_not_allowed",     405,  false),
-            Code::Unavailable           => ("unavailable",            503,  true),
-            Code::Internal              => ("internal",               500,  true),
+            Code::MalformedId => ("malformed_id", 400, false),
+            Code::JobNotFound => ("job_not_found", 404, false),
+            Code::JobEnded => ("job_ended", 409, false),
+            Code::InvalidRequest => ("invalid_request", 400, false),
+            Code::UnknownTemplate => ("unknown_template", 400, false),
+            Code::RefusedAddress => ("refused_address", 400, false),
+            Code::TooLarge => ("too_large", 413, false),
+            Code::TooMany => ("too_many", 429, true),
+            Code::UnreadableSpreadsheet => ("unreadable_spreadsheet", 400, false),
+            Code::RouteNotFound => ("route_not_found", 404, false),
+            Code::MethodNotAllowed => ("method_not_allowed", 405, false),
+            Code::Unavailable => ("unavailable", 503, true),
+            Code::Internal => ("internal", 500, true),
         }
     }
 }

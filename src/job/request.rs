@@ -48,7 +48,9 @@ impl JobRequest {
         let shop = Url::parse(self.shop_url.trim())
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| invalid("The shop's address must be a full one such as https://shop.example.com/.".into()))?;
+            .ok_or_else(|| {
+                invalid("The shop's address must be a full one such as https://shop.example.com/.".into())
+            })?;
         if !shop.username().is_empty() || shop.password().is_some() {
             return Err(invalid("The shop's address must not hold a user name or password.".into()));
         }
@@ -87,7 +89,11 @@ mod tests {
     const LIMITS: RequestLimits = RequestLimits { max_products: 100, match_threshold: 0.6 };
 
     fn request(shop_url: &str) -> JobRequest {
-        JobRequest { shop_url: shop_url.into(), template_id: "standard-label".into(), ..JobRequest::default() }
+        JobRequest {
+            shop_url: shop_url.into(),
+            template_id: "standard-label".into(),
+            ..JobRequest::default()
+        }
     }
 
     #[test]
@@ -101,7 +107,9 @@ mod tests {
     #[test]
     fn requests_that_make_no_sense_are_refused() {
         let long = format!("https://x.example/{}", "a".repeat(3000));
-        for bad in ["", "shop.example.com", "ftp://x.example/", "https://user:pw@x.example/", "javascript:1", &long] {
+        for bad in
+            ["", "shop.example.com", "ftp://x.example/", "https://user:pw@x.example/", "javascript:1", &long]
+        {
             assert!(request(bad).check(&LIMITS).is_err(), "{bad}");
         }
         for max_products in [0, 101] {

@@ -46,7 +46,8 @@ impl JobView {
                 self.progress = 100;
             }
             Event::JobFailed(e) => {
-                self.status = Some(if e.cancelled == Some(true) { Status::Cancelled } else { Status::Failed });
+                self.status =
+                    Some(if e.cancelled == Some(true) { Status::Cancelled } else { Status::Failed });
                 self.error = Some(e.error.clone());
             }
             Event::ScreenshotCaptured(_) => self.screenshots += 1,

@@ -59,7 +59,12 @@ pub enum ToolsError {
 
 impl Context {
     /// Opens all tools. Chromium is started by the first capture.
-    pub async fn open(store: Store, blobs: Blobs, config: &Config, data_dir: &Path) -> Result<Context, ToolsError> {
+    pub async fn open(
+        store: Store,
+        blobs: Blobs,
+        config: &Config,
+        data_dir: &Path,
+    ) -> Result<Context, ToolsError> {
         let guard = Guard::new(config.crawler.allow_origins.clone());
         let proxy = GuardProxy::start(guard, ProxyLimits::default()).await.map_err(ToolsError::Proxy)?;
         let fetch = FetchLimits {
@@ -141,8 +146,10 @@ impl Context {
     /// A label template as it is stored now.
     pub async fn template(&self, id: &str) -> Result<LabelTemplate, StageError> {
         let stored = self.store.template(id).await?;
-        let stored = stored.ok_or_else(|| StageError::Fatal { why: format!("the label template {id:?} is gone") })?;
-        LabelTemplate::parse(&stored.id, &stored.svg).map_err(|error| StageError::Fatal { why: error.to_string() })
+        let stored =
+            stored.ok_or_else(|| StageError::Fatal { why: format!("the label template {id:?} is gone") })?;
+        LabelTemplate::parse(&stored.id, &stored.svg)
+            .map_err(|error| StageError::Fatal { why: error.to_string() })
     }
 
     /// The templates that come with the binary, for the store.

@@ -76,7 +76,13 @@ impl Worker {
             let slots = settings.concurrency.get(&stage).copied().unwrap_or(1);
             (stage, Arc::new(Semaphore::new(slots)))
         });
-        Arc::new(Worker { context, settings, node: Uuid::new_v4(), slots: slots.into(), running: Mutex::default() })
+        Arc::new(Worker {
+            context,
+            settings,
+            node: Uuid::new_v4(),
+            slots: slots.into(),
+            running: Mutex::default(),
+        })
     }
 
     /// Works until `soft` is cancelled, then lets open items end; when `hard` is cancelled too, they are interrupted
@@ -164,7 +170,11 @@ impl Worker {
         };
         match outcome {
             Ok(change) => {
-                let made = self.commit(|| self.context.store.change(lease.job, Some((&lease, Settle::Done)), change.clone())).await;
+                let made = self
+                    .commit(|| {
+                        self.context.store.change(lease.job, Some((&lease, Settle::Done)), change.clone())
+                    })
+                    .await;
                 self.settled(&lease, made.map(drop));
             }
             Err(StageError::Interrupted) => {
@@ -188,13 +198,18 @@ impl Worker {
         let (change, why) = stages::given_up(task, why);
         let settle = Settle::GiveUp(why);
         let made = self
-            .commit(|| self.context.store.change(task.lease.job, Some((&task.lease, settle.clone())), change.clone()))
+            .commit(|| {
+                self.context.store.change(task.lease.job, Some((&task.lease, settle.clone())), change.clone())
+            })
             .await;
         self.settled(&task.lease, made.map(drop));
     }
 
     /// Offers a finished item to the database until it answers.
-    async fn commit<T, F: Future<Output = Result<T, StoreError>>>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError> {
+    async fn commit<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
         let mut tried = 1;
         loop {
             match attempt().await {

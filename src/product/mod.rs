@@ -72,7 +72,12 @@ pub fn parse_price(text: &str) -> Option<f64> {
 pub fn is_ean13(code: &str) -> bool {
     code.len() == 13
         && code.bytes().all(|b| b.is_ascii_digit())
-        && code.bytes().enumerate().map(|(i, b)| u32::from(b - b'0') * if i % 2 == 0 { 1 } else { 3 }).sum::<u32>() % 10
+        && code
+            .bytes()
+            .enumerate()
+            .map(|(i, b)| u32::from(b - b'0') * if i % 2 == 0 { 1 } else { 3 })
+            .sum::<u32>()
+            % 10
             == 0
 }
 

@@ -196,7 +196,13 @@ impl Hub {
     ///
     /// # Errors
     /// [`Code::JobNotFound`]; [`Code::TooMany`] for a client with too many subscriptions.
-    pub async fn subscribe(self: &Arc<Self>, id: ClientId, job: JobId, door: Door, past: Past) -> Result<Head, StoreError> {
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        id: ClientId,
+        job: JobId,
+        door: Door,
+        past: Past,
+    ) -> Result<Head, StoreError> {
         let head = self.store.head(job).await?;
         // By the position of the last event that the client knows, not by the job's present end: what is committed
         // from here to the lock below must not fall between the two.
@@ -225,7 +231,10 @@ impl Hub {
             }
         } else {
             if client.memberships.len() >= self.max_subscriptions {
-                let message = format!("One connection may follow {} jobs; unsubscribe from some.", self.max_subscriptions);
+                let message = format!(
+                    "One connection may follow {} jobs; unsubscribe from some.",
+                    self.max_subscriptions
+                );
                 return Err(Rejection::new(Code::TooMany, message).into());
             }
             let mut membership = Membership { job_door: false, automation_door: false, since: now };
@@ -322,7 +331,9 @@ impl Hub {
                 Step::Replay(Replay { job, after, after_seq, up_to, .. }) => {
                     self.store.events_between(job, after_seq, after, up_to, PAGE).await
                 }
-                Step::CatchUp { ref jobs, cursor, up_to } => self.store.tail_of(jobs, cursor, up_to, PAGE).await,
+                Step::CatchUp { ref jobs, cursor, up_to } => {
+                    self.store.tail_of(jobs, cursor, up_to, PAGE).await
+                }
             };
             let mut events: VecDeque<Arc<Recorded>> = match read {
                 Ok(events) => events.into(),
@@ -358,7 +369,11 @@ enum Step {
     /// Its buffer is full.
     Wait,
     Replay(Replay),
-    CatchUp { jobs: Vec<Uuid>, cursor: i64, up_to: i64 },
+    CatchUp {
+        jobs: Vec<Uuid>,
+        cursor: i64,
+        up_to: i64,
+    },
 }
 
 enum Passed {
@@ -486,7 +501,13 @@ impl Stream {
     }
 
     /// Hands a page of the journal to a client that is behind; what it cannot take stays in `events`.
-    fn pass_on(&mut self, id: ClientId, step: &Step, events: &mut VecDeque<Arc<Recorded>>, complete: bool) -> Passed {
+    fn pass_on(
+        &mut self,
+        id: ClientId,
+        step: &Step,
+        events: &mut VecDeque<Arc<Recorded>>,
+        complete: bool,
+    ) -> Passed {
         let Some(client) = self.clients.get_mut(&id) else { return Passed::Gone };
         let mut reached = None;
         while let Some(event) = events.front() {
@@ -511,7 +532,11 @@ impl Stream {
                 }
             }
             Step::CatchUp { up_to, .. } => {
-                behind.cursor = if done && complete { *up_to } else { reached.map_or(behind.cursor, |(position, _)| position) };
+                behind.cursor = if done && complete {
+                    *up_to
+                } else {
+                    reached.map_or(behind.cursor, |(position, _)| position)
+                };
             }
             Step::End | Step::Wait => {}
         }

@@ -4,8 +4,8 @@ use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions, local::LocalFileSystem, path,
-    prefix::PrefixStore,
+    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions,
+    local::LocalFileSystem, path, prefix::PrefixStore,
 };
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -59,7 +59,8 @@ impl Blobs {
     pub fn open(settings: &config::Objects, data_dir: &Path, public_url: &Url) -> Result<Blobs, BlobsError> {
         let fail = |reason: String| BlobsError::Url { url: settings.url.clone(), reason };
         let local = |folder: &Path| -> Result<Arc<dyn ObjectStore>, BlobsError> {
-            std::fs::create_dir_all(folder).map_err(|e| fail(format!("cannot make {}: {e}", folder.display())))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|e| fail(format!("cannot make {}: {e}", folder.display())))?;
             let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| fail(e.to_string()))?;
             Ok(Arc::new(store.with_automatic_cleanup(true)))
         };
@@ -75,7 +76,11 @@ impl Blobs {
                         .build()
                         .map_err(|e| fail(e.to_string()))?;
                     let prefix = url.path().trim_matches('/');
-                    if prefix.is_empty() { Arc::new(bucket) } else { Arc::new(PrefixStore::new(bucket, prefix)) }
+                    if prefix.is_empty() {
+                        Arc::new(bucket)
+                    } else {
+                        Arc::new(PrefixStore::new(bucket, prefix))
+                    }
                 }
                 other => return Err(fail(format!("{other:?} is no known kind of store"))),
             }
@@ -113,7 +118,9 @@ impl Blobs {
         let options = GetOptions { range, ..GetOptions::default() };
         let found = self.store.get_opts(&path, options).await.map_err(|error| match error {
             object_store::Error::NotFound { .. } => BlobsError::NotFound(key.to_owned()),
-            object_store::Error::Generic { source, .. } if source.to_string().to_lowercase().contains("range") => {
+            object_store::Error::Generic { source, .. }
+                if source.to_string().to_lowercase().contains("range") =>
+            {
                 BlobsError::Range
             }
             other => BlobsError::Failed(other),

@@ -104,7 +104,8 @@ impl Store {
         }
         let id = state.job.id;
         let ended = state.job.status.is_ended();
-        let tasks_moved = tasks::follow_phase(&mut tx, id, state.phase_before, state.job.phase, ended).await?;
+        let tasks_moved =
+            tasks::follow_phase(&mut tx, id, state.phase_before, state.job.phase, ended).await?;
         let drafts: Vec<journal::Draft> = state
             .events
             .into_iter()

@@ -46,9 +46,13 @@ pub enum Durability {
 pub enum EmbeddedError {
     #[error("PostgreSQL is not installed: run `apt-get install postgresql`, or give --database-url")]
     NotInstalled,
-    #[error("{path} was made by PostgreSQL {made_by}, which is not installed: run `apt-get install postgresql-{made_by}`")]
+    #[error(
+        "{path} was made by PostgreSQL {made_by}, which is not installed: run `apt-get install postgresql-{made_by}`"
+    )]
     OtherVersion { path: PathBuf, made_by: String },
-    #[error("the setting database.run_as names the user {0:?}, which this system does not have; name another")]
+    #[error(
+        "the setting database.run_as names the user {0:?}, which this system does not have; name another"
+    )]
     NoUser(String),
     #[error("cannot use the folder {path}: {reason}; choose another with --data-dir")]
     Folder { path: PathBuf, reason: String },
@@ -72,7 +76,11 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts the server on `data_dir/postgres`, making the folder and the database at the first time. Blocks.
-    pub async fn start(data_dir: &Path, run_as: &str, durability: Durability) -> Result<Postgres, EmbeddedError> {
+    pub async fn start(
+        data_dir: &Path,
+        run_as: &str,
+        durability: Durability,
+    ) -> Result<Postgres, EmbeddedError> {
         let home = data_dir.join("postgres");
         let owner = Owner::find(run_as)?;
         let lock = prepare(data_dir, &home, &owner)?;
@@ -96,7 +104,12 @@ impl Postgres {
             command.current_dir(&home).stdin(Stdio::null());
             command.stdout(log_file.try_clone().map_err(|e| folder(&log, e))?).stderr(log_file);
             let (pid, exited) = supervise(command)?;
-            let server = Postgres { socket_dir: socket_dir.clone(), pid, exited, _lock: lock.try_clone().map_err(|e| folder(&log, e))? };
+            let server = Postgres {
+                socket_dir: socket_dir.clone(),
+                pid,
+                exited,
+                _lock: lock.try_clone().map_err(|e| folder(&log, e))?,
+            };
             match server.wait_until_ready(&log, log_from).await {
                 Ok(()) => return Ok(server),
                 Err(reason) if reason.contains("postmaster.pid") && began.elapsed() < PREDECESSOR_TIMEOUT => {
@@ -123,7 +136,8 @@ impl Postgres {
 
     /// The address of the server in the form that `DATABASE_URL` takes.
     pub fn url(&self) -> String {
-        let encoded: String = url::form_urlencoded::byte_serialize(self.socket_dir.as_os_str().as_encoded_bytes()).collect();
+        let encoded: String =
+            url::form_urlencoded::byte_serialize(self.socket_dir.as_os_str().as_encoded_bytes()).collect();
         format!("postgres:///jobcast?host={encoded}&user={USER}")
     }
 
@@ -300,7 +314,13 @@ fn find_programs(data: &Path) -> Result<PathBuf, EmbeddedError> {
 }
 
 /// Makes a new cluster aside and moves it into place, so that an interrupted one is never used.
-fn init(programs: &Path, home: &Path, data: &Path, owner: &Owner, durability: Durability) -> Result<(), EmbeddedError> {
+fn init(
+    programs: &Path,
+    home: &Path,
+    data: &Path,
+    owner: &Owner,
+    durability: Durability,
+) -> Result<(), EmbeddedError> {
     let unfinished = home.join("data.new");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).map_err(|e| folder(&unfinished, e))?;
@@ -313,7 +333,8 @@ fn init(programs: &Path, home: &Path, data: &Path, owner: &Owner, durability: Du
         command.arg("--no-sync");
     }
     let out = command.current_dir(home).stdin(Stdio::null()).output();
-    let out = out.map_err(|reason| EmbeddedError::Program { program: program.display().to_string(), reason })?;
+    let out =
+        out.map_err(|reason| EmbeddedError::Program { program: program.display().to_string(), reason })?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         let reason = said.lines().last().unwrap_or("no message").to_owned();

@@ -10,7 +10,10 @@ use uuid::Uuid;
 use super::{Change, Changed, Store, StoreError, change::Working, tasks};
 use crate::{
     event::{JobType, Timestamp},
-    job::{Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Rejection, RequestLimits, Stage, Status, Tally},
+    job::{
+        Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Rejection, RequestLimits, Stage, Status,
+        Tally,
+    },
 };
 
 /// A job to be accepted.
@@ -132,7 +135,8 @@ impl Store {
 
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<JobRecord, StoreError> {
-        let row = sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id.0).fetch_optional(&self.pool).await?;
+        let row =
+            sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id.0).fetch_optional(&self.pool).await?;
         record(row.ok_or_else(|| Rejection::job_not_found(id))?)
     }
 
@@ -201,7 +205,8 @@ impl Store {
 
 /// Reads a job's row and keeps others from changing it until the transaction ends.
 pub(super) async fn lock(tx: &mut PgConnection, id: JobId) -> Result<JobRecord, StoreError> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1 FOR UPDATE").bind(id.0).fetch_optional(tx).await?;
+    let row =
+        sqlx::query("SELECT * FROM jobs WHERE id = $1 FOR UPDATE").bind(id.0).fetch_optional(tx).await?;
     record(row.ok_or_else(|| Rejection::job_not_found(id))?)
 }
 
@@ -239,7 +244,8 @@ pub(super) async fn write(
 /// The status column of a row of jobs.
 pub(super) fn status(row: &PgRow) -> Result<Status, StoreError> {
     let word: String = row.try_get("status")?;
-    Status::from_word(&word).ok_or_else(|| StoreError::Corrupt { table: "jobs", detail: format!("status {word:?}") })
+    Status::from_word(&word)
+        .ok_or_else(|| StoreError::Corrupt { table: "jobs", detail: format!("status {word:?}") })
 }
 
 fn record(row: PgRow) -> Result<JobRecord, StoreError> {

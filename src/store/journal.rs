@@ -81,7 +81,10 @@ pub(super) struct Draft {
 }
 
 /// Writes events behind all others; the caller's transaction holds the rows of their jobs and commits next.
-pub(super) async fn write(tx: &mut PgConnection, drafts: &[Draft]) -> Result<Vec<Arc<Recorded>>, sqlx::Error> {
+pub(super) async fn write(
+    tx: &mut PgConnection,
+    drafts: &[Draft],
+) -> Result<Vec<Arc<Recorded>>, sqlx::Error> {
     if drafts.is_empty() {
         return Ok(Vec::new());
     }
@@ -267,7 +270,8 @@ impl Appender {
                 let drained: Vec<Append> = std::mem::take(&mut batch);
                 match commit(&pool, &drained).await {
                     Ok(answers) => {
-                        let events = answers.iter().filter_map(|a| a.as_ref().ok()).flatten().cloned().collect();
+                        let events =
+                            answers.iter().filter_map(|a| a.as_ref().ok()).flatten().cloned().collect();
                         let _ = announcements.try_send(Announcement::Committed(events));
                         for (append, answer) in drained.into_iter().zip(answers) {
                             let _ = append.answer.send(answer);
@@ -276,7 +280,8 @@ impl Appender {
                     Err(error) => {
                         tracing::warn!(%error, appends = drained.len(), "a batch could not be appended to the journal");
                         for append in drained {
-                            let _ = append.answer.send(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)));
+                            let _ =
+                                append.answer.send(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)));
                         }
                     }
                 }
@@ -299,10 +304,12 @@ async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::
     wanted.sort_unstable();
     wanted.dedup();
     let mut tx = pool.begin().await?;
-    let rows = sqlx::query("SELECT id, last_seq, ended_at IS NOT NULL FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE")
-        .bind(&wanted)
-        .fetch_all(&mut *tx)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT id, last_seq, ended_at IS NOT NULL FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    )
+    .bind(&wanted)
+    .fetch_all(&mut *tx)
+    .await?;
     let mut jobs: HashMap<Uuid, (i32, bool)> = HashMap::with_capacity(rows.len());
     for row in rows {
         jobs.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
@@ -317,7 +324,9 @@ async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::
             Some((_, true)) => {
                 Err(Rejection::new(Code::JobEnded, format!("Job {} has already ended.", append.job)))
             }
-            Some((_, false)) if append.starts.is_some_and(|lease| !first_starts.contains(&lease.task)) => Ok(0),
+            Some((_, false)) if append.starts.is_some_and(|lease| !first_starts.contains(&lease.task)) => {
+                Ok(0)
+            }
             Some((seq, false)) => {
                 for event in &append.events {
                     *seq += 1;

@@ -31,7 +31,11 @@ pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use tasks::{Claimed, Lease, NewTask};
 pub use templates::Template;
 
-use crate::{config, event::JobProgress, job::{JobId, Rejection}};
+use crate::{
+    config,
+    event::JobProgress,
+    job::{JobId, Rejection},
+};
 
 /// Announcements that may wait for the hub; the journal has what does not fit.
 const ANNOUNCEMENTS: usize = 4096;
@@ -96,7 +100,13 @@ impl Store {
         migrate(&pool).await?;
         let (announcements, receiver) = mpsc::channel(ANNOUNCEMENTS);
         let appender = journal::Appender::start(pool.clone(), announcements.clone());
-        let store = Store { pool, announcements, appender, new_tasks: Arc::default(), ended: broadcast::channel(256).0 };
+        let store = Store {
+            pool,
+            announcements,
+            appender,
+            new_tasks: Arc::default(),
+            ended: broadcast::channel(256).0,
+        };
         Ok((store, receiver))
     }
 
@@ -134,7 +144,9 @@ impl Store {
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("cannot connect to the database ({0}); check --database-url and that the server runs and takes connections")]
+    #[error(
+        "cannot connect to the database ({0}); check --database-url and that the server runs and takes connections"
+    )]
     Connect(#[source] sqlx::Error),
     #[error("cannot bring the database's tables up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),

@@ -101,7 +101,8 @@ impl Store {
 
     /// All known products, by article number.
     pub async fn known_products(&self) -> Result<Vec<ListedRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM products ORDER BY article_number").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT * FROM products ORDER BY article_number").fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| {
                 Ok(ListedRow {
@@ -119,11 +120,10 @@ impl Store {
 
     /// Changes whenever the known products do.
     pub async fn products_version(&self) -> Result<String, StoreError> {
-        let version: String = sqlx::query_scalar(
-            "SELECT count(*) || ' ' || coalesce(max(updated_at)::text, '') FROM products",
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        let version: String =
+            sqlx::query_scalar("SELECT count(*) || ' ' || coalesce(max(updated_at)::text, '') FROM products")
+                .fetch_one(&self.pool)
+                .await?;
         Ok(version)
     }
 }

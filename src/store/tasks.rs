@@ -28,7 +28,12 @@ pub struct NewTask {
 
 impl NewTask {
     /// A task for the item with this id; `payload` is what the stage needs to know.
-    pub fn new(stage: Stage, ordinal: i32, id: Uuid, payload: &impl Serialize) -> Result<NewTask, StoreError> {
+    pub fn new(
+        stage: Stage,
+        ordinal: i32,
+        id: Uuid,
+        payload: &impl Serialize,
+    ) -> Result<NewTask, StoreError> {
         let payload = serde_json::to_value(payload)
             .map_err(|error| StoreError::Corrupt { table: "tasks", detail: error.to_string() })?;
         Ok(NewTask { id, stage, ordinal, payload })

@@ -45,7 +45,8 @@ impl Outlet for Bucket {
 
 async fn hub(replay: ReplayOnSubscribe, recent_events: usize) -> (Store, Arc<Hub>) {
     let (store, announcements) = store().await;
-    let settings = jobcast::config::Realtime { replay_on_subscribe: replay, recent_events, ..config().realtime };
+    let settings =
+        jobcast::config::Realtime { replay_on_subscribe: replay, recent_events, ..config().realtime };
     let hub = Hub::start(store.clone(), announcements, &settings).await.unwrap();
     (store, hub)
 }
@@ -65,6 +66,7 @@ async fn subscribers_who_come_while_events_flow_get_each_once_and_in_order() {
     for recent_events in [1, 20, 10_000] {
         let (store, hub) = hub(ReplayOnSubscribe::History, recent_events).await;
         let job = planned_job(&store).await;
+        wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
         let writer = tokio::spawn({
             let store = store.clone();
             async move { append(&store, job, 400).await }

@@ -79,7 +79,8 @@ async fn an_append_to_an_unknown_job_is_refused_and_leaves_no_gap() {
     let (store, _announcements) = store().await;
     let job = planned_job(&store).await;
     let unknown = JobId(Uuid::now_v7());
-    let (good, bad) = tokio::join!(store.append(job, vec![update("x")]), store.append(unknown, vec![update("y")]));
+    let (good, bad) =
+        tokio::join!(store.append(job, vec![update("x")]), store.append(unknown, vec![update("y")]));
     assert_eq!(good.unwrap()[0].position, 2);
     assert!(matches!(bad, Err(StoreError::Rejected(rejection)) if rejection.code == Code::JobNotFound));
     assert_eq!(store.position().await.unwrap(), 2);
@@ -105,7 +106,8 @@ async fn commits_are_announced_in_order() {
     store.append(job, vec![update("1"), update("2")]).await.unwrap();
     let mut positions = Vec::new();
     while positions.len() < 3 {
-        if let Announcement::Committed(events) = soon("an announcement", announcements.recv()).await.unwrap() {
+        if let Announcement::Committed(events) = soon("an announcement", announcements.recv()).await.unwrap()
+        {
             positions.extend(events.iter().map(|event| event.position));
         }
     }

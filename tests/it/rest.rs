@@ -18,7 +18,8 @@ async fn a_job_is_submitted_listed_shown_followed_and_cancelled() {
     let (status, again) = server.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!((status, &again["error"]["code"]), (409, &json!("job_ended")));
     let (_, events) = server.get(&format!("/v1/jobs/{id}/events?after=0")).await;
-    let told: Vec<_> = events["events"].as_array().unwrap().iter().map(|e| (&e["seq"], &e["event"])).collect();
+    let told: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|e| (&e["seq"], &e["event"])).collect();
     assert_eq!(told, [(&json!(1), &json!("job:created")), (&json!(2), &json!("job:failed"))]);
     assert_eq!((&events["next"], &events["status"]), (&json!(2), &json!("cancelled")));
     let (_, rest) = server.get(&format!("/v1/jobs/{id}/events?after=1&limit=1")).await;
@@ -31,7 +32,8 @@ async fn bad_requests_get_one_shape_with_a_code_and_a_sentence() {
     let server = Running::quiet().await;
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     let post = async |path: &str, content_type: &str, body: &str| {
-        let request = server.http.post(server.url(path)).header("content-type", content_type).body(body.to_owned());
+        let request =
+            server.http.post(server.url(path)).header("content-type", content_type).body(body.to_owned());
         crate::support::answer(request.send().await.unwrap()).await
     };
     let json_type = "application/json";
@@ -42,9 +44,21 @@ async fn bad_requests_get_one_shape_with_a_code_and_a_sentence() {
         (400, "invalid_request", post("/v1/jobs", json_type, "{}").await),
         (400, "invalid_request", post("/v1/jobs", "text/plain", "{}").await),
         (400, "invalid_request", post("/v1/jobs", json_type, r#"{"shopUrl":"nowhere"}"#).await),
-        (400, "invalid_request", post("/v1/jobs", json_type, r#"{"shopUrl":"https://a.example","maxProducts":0}"#).await),
-        (400, "invalid_request", post("/v1/jobs", json_type, r#"{"shopUrl":"https://a.example","maxProduct":1}"#).await),
-        (400, "unknown_template", post("/v1/jobs", json_type, r#"{"shopUrl":"https://a.example","templateId":"x"}"#).await),
+        (
+            400,
+            "invalid_request",
+            post("/v1/jobs", json_type, r#"{"shopUrl":"https://a.example","maxProducts":0}"#).await,
+        ),
+        (
+            400,
+            "invalid_request",
+            post("/v1/jobs", json_type, r#"{"shopUrl":"https://a.example","maxProduct":1}"#).await,
+        ),
+        (
+            400,
+            "unknown_template",
+            post("/v1/jobs", json_type, r#"{"shopUrl":"https://a.example","templateId":"x"}"#).await,
+        ),
         (413, "too_large", post("/v1/jobs", json_type, &huge).await),
         (404, "job_not_found", post(&format!("/v1/jobs/{unknown}/cancel"), json_type, "{}").await),
         (405, "method_not_allowed", post(&format!("/v1/jobs/{unknown}"), json_type, "{}").await),

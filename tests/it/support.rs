@@ -1,12 +1,6 @@
 //! What the tests stand on: a fresh database each, and the real server on port 0.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use jobcast::{
     app::{Server, listen},
@@ -62,7 +56,10 @@ pub async fn database() -> PgConnectOptions {
     let server = postgres().await;
     let name = format!("test_{}", Uuid::new_v4().simple());
     let mut connection = PgConnection::connect_with(&server).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
     server.database(&name)
 }
@@ -175,8 +172,9 @@ impl Running {
 pub async fn answer(response: reqwest::Response) -> (u16, serde_json::Value) {
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap();
-    let json = serde_json::from_slice(&body)
-        .unwrap_or_else(|_| panic!("{status} with a body that is no JSON: {}", String::from_utf8_lossy(&body)));
+    let json = serde_json::from_slice(&body).unwrap_or_else(|_| {
+        panic!("{status} with a body that is no JSON: {}", String::from_utf8_lossy(&body))
+    });
     (status, json)
 }
 

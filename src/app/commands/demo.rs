@@ -38,7 +38,9 @@ pub async fn run(mut config: Config, once: bool) -> anyhow::Result<ExitCode> {
             name: Some("Labels of the demo shop".into()),
             max_products: PRODUCTS,
         };
-        let job = client::submit_with_price_list(&base, &fields, "price-list.xlsx", demo_shop::price_list_xlsx()).await?;
+        let job =
+            client::submit_with_price_list(&base, &fields, "price-list.xlsx", demo_shop::price_list_xlsx())
+                .await?;
         follow::follow(&base, job, Style::Auto).await
     };
     let outcome = tokio::select! {

@@ -1,10 +1,6 @@
 //! `jobcast migrate`: brings the database's tables up to date and ends.
 
-use crate::{
-    app::server,
-    config::Config,
-    store,
-};
+use crate::{app::server, config::Config, store};
 
 /// Migrates the database that the settings name.
 pub async fn run(config: Config) -> anyhow::Result<()> {

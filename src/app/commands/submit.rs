@@ -60,7 +60,8 @@ pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     };
     let job = match &args.price_list {
         Some(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read the price list {}", path.display()))?;
+            let bytes = std::fs::read(path)
+                .with_context(|| format!("cannot read the price list {}", path.display()))?;
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             client::submit_with_price_list(base, &start, &name, bytes).await?
         }

@@ -22,11 +22,15 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     context.store.change(job, keep.clone(), start).await?;
 
     let record = context.store.job(job).await?;
-    let config = record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
-    let shop: Url = config.shop_url.parse().map_err(|e| StageError::Fatal { why: format!("the shop's address: {e}") })?;
+    let config =
+        record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
+    let shop: Url =
+        config.shop_url.parse().map_err(|e| StageError::Fatal { why: format!("the shop's address: {e}") })?;
     let limits = context.crawl_limits(config.max_products, config.follow_pagination);
     let mut crawl = Crawl::start(&context.fetcher, &shop, limits).await.map_err(|error| match &error {
-        CrawlError::Unreachable { reason, .. } if reason.is_retryable() => StageError::Retry { why: error.to_string() },
+        CrawlError::Unreachable { reason, .. } if reason.is_retryable() => {
+            StageError::Retry { why: error.to_string() }
+        }
         _ => StageError::Fatal { why: error.to_string() },
     })?;
     let mut skipped = Vec::new();
@@ -56,6 +60,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
 
 /// Without its pages a job cannot go on.
 pub fn given_up(why: String) -> (Change, String) {
-    let failure = Failure { error: format!("The shop could not be crawled: {why}"), phase: Some(Phase::Crawling) };
+    let failure =
+        Failure { error: format!("The shop could not be crawled: {why}"), phase: Some(Phase::Crawling) };
     (Change { commands: vec![Command::Fail { failure }], ..Change::default() }, why)
 }

@@ -25,7 +25,8 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let Item { ocr_result_id } = payload(task)?;
     let job = task.lease.job;
     let record = context.store.job(job).await?;
-    let config = record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
+    let config =
+        record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
     let reading = context.store.ocr_result(ocr_result_id).await?;
     let reading = reading.ok_or_else(|| StageError::Fatal { why: "its reading is gone".into() })?;
     let screenshot = context.store.screenshot(reading.screenshot_id).await?;
@@ -89,7 +90,8 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
 
 /// The price list's values, and what was read where it says nothing.
 fn merged(listed: &ProductFacts, read: &ProductFacts) -> ProductFacts {
-    let ProductFacts { article_number, name, price, currency, tiers, ean, description, image_url } = listed.clone();
+    let ProductFacts { article_number, name, price, currency, tiers, ean, description, image_url } =
+        listed.clone();
     let priced = price.is_some() || !tiers.is_empty();
     ProductFacts {
         article_number: article_number.or_else(|| read.article_number.clone()),

@@ -82,5 +82,6 @@ fn column<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Result<T
 
 /// A value on its way into a JSON column.
 fn json(value: &impl serde::Serialize) -> Result<serde_json::Value, StageError> {
-    serde_json::to_value(value).map_err(|error| StageError::Fatal { why: format!("a value cannot be stored: {error}") })
+    serde_json::to_value(value)
+        .map_err(|error| StageError::Fatal { why: format!("a value cannot be stored: {error}") })
 }

@@ -26,13 +26,17 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let picture = context.blobs.get(&screenshot.image_key, None).await?;
     let text = tokio::time::timeout(context.ocr_timeout, context.ocr.read(picture.bytes))
         .await
-        .map_err(|_| StageError::Retry { why: format!("reading took longer than {} s", context.ocr_timeout.as_secs()) })?
+        .map_err(|_| StageError::Retry {
+            why: format!("reading took longer than {} s", context.ocr_timeout.as_secs()),
+        })?
         .map_err(|error| StageError::Retry { why: error.to_string() })?;
     let page: ProductFacts = column(&screenshot.page_facts)?;
     let reading = read_fields(&text);
     let checked = cross_check(&reading, &page);
     if checked.values == ProductFacts::default() {
-        return Err(StageError::Fatal { why: format!("nothing could be read on the picture of {}", screenshot.product_url) });
+        return Err(StageError::Fatal {
+            why: format!("nothing could be read on the picture of {}", screenshot.product_url),
+        });
     }
     let id = task.lease.task;
     let confidence = f64::from(checked.confidence);
@@ -58,7 +62,8 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         error: None,
     };
     let item = match_products::Item { ocr_result_id: id };
-    let next = NewTask::new(Stage::Match, task.ordinal, task.lease.job.derive("match", &id.to_string()), &item)?;
+    let next =
+        NewTask::new(Stage::Match, task.ordinal, task.lease.job.derive("match", &id.to_string()), &item)?;
     Ok(Change {
         rows: vec![Row::Ocr(row)],
         tasks: vec![next],

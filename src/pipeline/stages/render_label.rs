@@ -28,14 +28,17 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let Item { match_id, facts, product_url } = payload(task)?;
     let job = task.lease.job;
     let record = context.store.job(job).await?;
-    let config = record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
+    let config =
+        record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
     let template = context.template(&config.template_id).await?;
     let renderer = context.renderer.clone();
     let data = LabelData { facts: facts.clone(), code_url: Some(product_url).filter(|url| !url.is_empty()) };
     let began = Instant::now();
     let rendered = tokio::task::spawn_blocking(move || renderer.render(&template, &data))
         .await
-        .map_err(|_| StageError::Retry { why: "the label's drawing failed; the server's log tells why".into() })?
+        .map_err(|_| StageError::Retry {
+            why: "the label's drawing failed; the server's log tells why".into(),
+        })?
         .map_err(|error| StageError::Fatal { why: error.to_string() })?;
     let render_ms = began.elapsed().as_millis() as i32;
 

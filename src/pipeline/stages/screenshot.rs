@@ -52,7 +52,12 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         complete: capture.complete,
         page_facts: json(&facts)?,
     };
-    let next = NewTask::new(Stage::Ocr, task.ordinal, job.derive("ocr", &id.to_string()), &ocr::Item { screenshot_id: id })?;
+    let next = NewTask::new(
+        Stage::Ocr,
+        task.ordinal,
+        job.derive("ocr", &id.to_string()),
+        &ocr::Item { screenshot_id: id },
+    )?;
     Ok(Change {
         rows: vec![Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)],
         tasks: vec![next],

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use calamine::{Data, DataRef, ExcelDateTime, Reader as _, Xls, Xlsx};
 use zip::ZipArchive;
 
-use crate::pipeline::product::{ProductFacts, Tier, is_ean13, parse_price};
+use crate::product::{ProductFacts, Tier, is_ean13, parse_price};
 
 /// An xlsx file holds a dozen or two parts; pictures and the like may add some.
 const MAX_ZIP_ENTRIES: usize = 2_000;

@@ -90,7 +90,8 @@ impl Client {
     /// Takes its place in the hub; from here on it is told what everybody is told.
     pub fn enter(&self, socket: &SocketRef) {
         let socket = self.socket.get_or_init(|| socket.clone());
-        let id = *self.id.get_or_init(|| self.hub.register(Arc::new(Wire(socket.clone())), self.connected_at));
+        let id =
+            *self.id.get_or_init(|| self.hub.register(Arc::new(Wire(socket.clone())), self.connected_at));
         // It may have left while this was on its way here.
         if !socket.connected() {
             self.hub.unregister(id);
@@ -109,7 +110,10 @@ impl Client {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         if inbox.wishes.len() >= self.limits.queued_messages {
             drop(inbox);
-            let message = format!("{} messages wait already; send the next when one is answered.", self.limits.queued_messages);
+            let message = format!(
+                "{} messages wait already; send the next when one is answered.",
+                self.limits.queued_messages
+            );
             return self.refuse(event, ack, &Rejection::new(Code::TooMany, message));
         }
         inbox.wishes.push_back((wish, event, ack));
@@ -132,7 +136,9 @@ impl Client {
                 Ok(head) => {
                     if let Some(ack) = ack {
                         let answer = match head {
-                            Some(head) => json!({ "ok": true, "seq": head.seq, "status": head.status.word() }),
+                            Some(head) => {
+                                json!({ "ok": true, "seq": head.seq, "status": head.status.word() })
+                            }
                             None => json!({ "ok": true }),
                         };
                         let _ = ack.send(&answer);

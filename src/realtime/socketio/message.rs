@@ -59,7 +59,11 @@ pub struct WantsAck(pub bool);
 impl<A: Adapter> FromMessageParts<A> for WantsAck {
     type Error = Infallible;
 
-    fn from_message_parts(_: &Arc<Socket<A>>, _: &mut Packet, ack_id: &Option<i64>) -> Result<Self, Infallible> {
+    fn from_message_parts(
+        _: &Arc<Socket<A>>,
+        _: &mut Packet,
+        ack_id: &Option<i64>,
+    ) -> Result<Self, Infallible> {
         Ok(WantsAck(ack_id.is_some()))
     }
 }
@@ -86,7 +90,8 @@ impl Wish {
             Some(Value::String(id)) => id.parse()?,
             other => {
                 let what = other.map_or("nothing", kind_of);
-                let message = format!("{event} takes a job id as its first argument, a string; it got {what}.");
+                let message =
+                    format!("{event} takes a job id as its first argument, a string; it got {what}.");
                 return Err(Rejection::new(Code::MalformedId, message));
             }
         };
@@ -95,13 +100,15 @@ impl Wish {
         }
         let past = match arguments.get(1).and_then(|options| options.get("after")) {
             None => Past::Default,
-            Some(after) => match after.as_i64().and_then(|seq| i32::try_from(seq).ok()).filter(|seq| *seq >= 0) {
-                Some(seq) => Past::After(seq),
-                None => {
-                    let message = format!("{event}'s option `after` is a seq: a whole number from 0.");
-                    return Err(Rejection::new(Code::InvalidRequest, message));
+            Some(after) => {
+                match after.as_i64().and_then(|seq| i32::try_from(seq).ok()).filter(|seq| *seq >= 0) {
+                    Some(seq) => Past::After(seq),
+                    None => {
+                        let message = format!("{event}'s option `after` is a seq: a whole number from 0.");
+                        return Err(Rejection::new(Code::InvalidRequest, message));
+                    }
                 }
-            },
+            }
         };
         Ok(Wish::Subscribe { job, door, past })
     }
@@ -135,13 +142,26 @@ mod tests {
     fn a_subscription_is_a_job_id_and_perhaps_a_seq() {
         let job = ID.parse().unwrap();
         assert_eq!(read(json!([ID])), Ok(Wish::Subscribe { job, door: Door::Job, past: Past::Default }));
-        assert_eq!(read(json!([ID, {"after": 7}])), Ok(Wish::Subscribe { job, door: Door::Job, past: Past::After(7) }));
-        assert_eq!(read(json!([ID, null])), Ok(Wish::Subscribe { job, door: Door::Job, past: Past::Default }));
+        assert_eq!(
+            read(json!([ID, {"after": 7}])),
+            Ok(Wish::Subscribe { job, door: Door::Job, past: Past::After(7) })
+        );
+        assert_eq!(
+            read(json!([ID, null])),
+            Ok(Wish::Subscribe { job, door: Door::Job, past: Past::Default })
+        );
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in [json!([]), json!([5]), json!([null]), json!([{"id": ID}]), json!(["x"]), json!([format!("{ID}0")])] {
+        for bad in [
+            json!([]),
+            json!([5]),
+            json!([null]),
+            json!([{"id": ID}]),
+            json!(["x"]),
+            json!([format!("{ID}0")]),
+        ] {
             assert_eq!(read(bad.clone()), Err(Code::MalformedId), "{bad}");
         }
         for after in [json!(-1), json!("5"), json!(1.5), json!(4_000_000_000_u64)] {

@@ -12,10 +12,7 @@ mod message;
 use std::sync::Arc;
 
 use socketioxide::{
-    SocketIo, TransportType,
-    extract::SocketRef,
-    handler::ConnectHandler,
-    layer::SocketIoLayer,
+    SocketIo, TransportType, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer,
 };
 
 use super::hub::Hub;
