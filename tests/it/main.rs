@@ -1,7 +1,9 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
+mod contract;
 mod hub;
 mod journal;
 mod queue;
 mod rest;
 mod support;
+mod tidy;
