@@ -3,6 +3,7 @@
 mod contract;
 mod hub;
 mod journal;
+mod kill;
 mod queue;
 mod rest;
 mod support;
