@@ -753,20 +753,21 @@ fn find_name(picture: &OcrText) -> Option<Found<String>> {
         height: u32,
         top: u32,
     }
+    // Short words have neither ascenders nor descenders to speak of.
+    let height = |words: &[usize]| -> Option<u32> {
+        let long = |word: &&Word| word.text.chars().filter(|c| c.is_alphanumeric()).count() >= 3;
+        let mut heights: Vec<_> =
+            words.iter().map(|&i| &picture.words[i]).filter(long).map(|word| word.height).collect();
+        heights.sort_unstable();
+        heights.get(heights.len() / 2).copied()
+    };
     let all: Vec<usize> = (0..picture.words.len()).collect();
+    let body = height(&all)?;
     let lines: Vec<Line> = all
         .chunk_by(|&a, &b| picture.words[a].line == picture.words[b].line)
         .filter_map(|words| {
-            let mut heights: Vec<u32> = words
-                .iter()
-                .map(|&i| &picture.words[i])
-                .filter(|word| word.text.chars().filter(|c| c.is_alphanumeric()).count() >= 3)
-                .map(|word| word.height)
-                .collect();
-            heights.sort_unstable();
-            let height = *heights.get(heights.len() / 2)?;
             let top = words.iter().map(|&i| picture.words[i].top).min()?;
-            Some(Line { words: words.to_vec(), text: text_of(picture, words), height, top })
+            Some(Line { words: words.to_vec(), text: text_of(picture, words), height: height(words)?, top })
         })
         .collect();
     let may_be_name = |line: &Line| {
@@ -782,9 +783,6 @@ fn find_name(picture: &OcrText) -> Option<Found<String>> {
             && !amounts(&row).iter().any(|(_, amount)| amount.currency)
             && [ARTICLE_LABELS, EAN_LABELS].iter().all(|labels| label(&row, 0, labels).is_none())
     };
-    let mut heights: Vec<u32> = lines.iter().map(|line| line.height).collect();
-    heights.sort_unstable();
-    let body = *heights.get(heights.len() / 2)?;
     let candidates: Vec<(usize, &Line)> =
         lines.iter().enumerate().filter(|(_, line)| may_be_name(line)).collect();
     let tallest = candidates.iter().map(|(_, line)| line.height).max()?;
@@ -922,21 +920,18 @@ const ARTICLE_LABELS: &str = "\
     productno";
 const EAN_LABELS: &str = "ean gtin eancode eangtin gtinean barcode";
 /// Rows with these hold long numbers that are no article numbers.
-const NOT_ARTICLES: &[&str] =
-    &["ean", "gtin", "tel", "telefon", "fon", "fax", "hotline", "ust", "ustidnr", "ustid", "iban", "hrb"];
+const NOT_ARTICLES: &str = "ean gtin tel telefon fon fax hotline ust ustidnr ustid iban hrb";
 /// Capitals before digits that name a standard: "ISO9001".
 const STANDARDS: &str = "ISO DIN EN IP IEC USB RAL DE";
 
 const TIER_WORDS: &str = "ab from staffel staffelpreis";
 const TIER_FILLERS: &str = "je nur à a á zu pro für per preis stückpreis mehr more or oder x";
-const TABLE_HEADINGS: &[&str] =
-    &["menge", "anzahl", "staffel", "staffelpreise", "stückzahl", "quantity", "qty", "mengenrabatt"];
+const TABLE_HEADINGS: &str = "menge anzahl staffel staffelpreise stückzahl quantity qty mengenrabatt";
 const UNITS: &str = "\
     stück stueck stuck stk stck st pcs pc pieces piece ve pack packung packungen paar rolle rollen \
     karton kartons set sets einheiten flasche flaschen x";
 /// What a base price is per.
-const MEASURES: &[&str] =
-    &["kg", "g", "gramm", "kilogramm", "l", "liter", "ml", "m", "m²", "qm", "meter", "lfm", "cm", "mm"];
+const MEASURES: &str = "kg g gramm kilogramm l liter ml m qm meter lfm cm mm";
 
 const PRICE_LABELS: &str = "preis price nur jetzt now";
 /// Amounts with these words before them are something else; words of five letters and more also as a beginning.
@@ -1221,7 +1216,7 @@ mod tests {
         for (text, name) in [
             ("Startseite / Stühle\n# Drehstuhl Zürich\nblau", "Drehstuhl Zürich"),
             (
-                "# Drehstuhl Zürich mit Armlehnen\n# und Rollen\n# 129,90 €\nblau\nlieferbar\nmit Lehne",
+                "# Drehstuhl Zürich mit Armlehnen\n# und Rollen\n# 129,90 €\nblau\nund lieferbar in drei bis vier Tagen\nmit Armlehnen",
                 "Drehstuhl Zürich mit Armlehnen und Rollen",
             ),
             ("# Art.-Nr.: SW10001\n# Drehstuhl\nblau\nlieferbar", "Drehstuhl"),
