@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow};
 use socketioxide::SocketIo;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use url::Url;
 
 use super::demo_shop;
@@ -54,6 +54,7 @@ pub struct Server {
     interrupt_work: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     work: Option<JoinHandle<()>>,
+    stream: AbortOnDropHandle<()>,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
     grace: Duration,
@@ -90,7 +91,7 @@ impl Server {
             }
         }
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
-        let hub = Hub::start(store.clone(), announcements, &config.realtime).await?;
+        let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (socket_layer, sockets) = socketio::layer(hub, &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
@@ -137,6 +138,7 @@ impl Server {
             interrupt_work,
             http,
             work,
+            stream,
             context,
             postgres,
             grace: config.server.shutdown_grace,
@@ -169,6 +171,7 @@ impl Server {
             tokio::select! {
                 () = stop => None,
                 ended = &mut self.http => Some(anyhow!("the HTTP server ended: {ended:?}")),
+                ended = &mut self.stream => Some(anyhow!("the stream of events ended: {ended:?}")),
                 ended = work => Some(anyhow!("the workers ended: {ended:?}")),
                 () = watch_database(self.postgres.as_ref()) => Some(anyhow!("the embedded database ended; its log tells why")),
             }
@@ -211,6 +214,7 @@ impl Server {
         if let Some(context) = &self.context {
             context.browser.close().await;
         }
+        self.stream.abort();
         let _ = timeout(CLOSE_REQUESTS, self.store.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;

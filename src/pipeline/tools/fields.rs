@@ -11,7 +11,7 @@ use rapidfuzz::fuzz;
 use serde::{Deserialize, Serialize};
 
 use super::ocr::{OcrText, Word};
-use crate::pipeline::product::{ProductFacts, Tier, is_ean13, parse_price};
+use crate::product::{ProductFacts, Tier, is_ean13, parse_price};
 
 /// No shop has more steps in its prices.
 const MOST_TIERS: usize = 50;

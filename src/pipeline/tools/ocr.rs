@@ -213,10 +213,12 @@ fn read(tesseract: &mut TessApi, png: &[u8]) -> Result<OcrText, OcrError> {
     let picture = DynamicImage::ImageLuma8(reader.decode().map_err(|e| unreadable(&e))?.into_luma8());
     let (width, height) = (picture.width(), picture.height());
 
-    let zoom: f64 = std::env::var("ZOOM").map_or(1.0, |z| z.parse().unwrap());
+    let (zoom, psm, sharpen) = *TUNE.lock().unwrap();
+    tesseract.raw.set_variable(c"tessedit_pageseg_mode", &std::ffi::CString::new(psm.to_string()).unwrap()).unwrap();
     let scaled = |side: u32| (f64::from(side) * zoom).round() as u32;
     let mut page = DynamicImage::new(scaled(width), scaled(height), picture.color());
     Resizer::new().resize(&picture, &mut page, None).map_err(|e| unreadable(&e))?;
+    if sharpen { page = page.unsharpen(1.5, 2); }
     let failed = |reason: &str| OcrError::Failed(reason.into());
     tesseract
         .raw
@@ -265,4 +267,80 @@ fn understand(table: &str, zoom: f64, width: u32, height: u32) -> OcrText {
     }
     let confidence = words.iter().map(|word| word.confidence).sum::<f32>() / words.len().max(1) as f32;
     OcrText { text, words, confidence, width, height }
+}
+
+pub static TUNE: std::sync::Mutex<(f64, i32, bool)> = std::sync::Mutex::new((1.0, 3, false));
+
+#[cfg(test)]
+mod scratch {
+    use super::*;
+    use super::super::browser::*;
+    use super::super::fields::*;
+    use std::time::Instant;
+    use axum::response::Html;
+
+    const PAGES: &[(&str, &str, &str)] = &[
+("shopware", "SW10042|129.90|10:119.50,50:99.00|4006381333931|Drehstuhl Zürich mit Armlehnen", r#"<style>body{font:15px 'Liberation Sans'} .product-detail{width:1100px;display:flex;gap:40px} h1{font-size:28px} .p{font-size:30px;font-weight:bold} td,th{padding:6px 60px 6px 6px;border-bottom:1px solid #ccc;text-align:left} small{color:#777}</style><div class=product-detail><div style="width:500px;height:500px;background:linear-gradient(45deg,#cde,#456)"></div><div><h1>Drehstuhl Zürich mit Armlehnen</h1><p class=p>129,90 €*</p><small>inkl. MwSt. zzgl. Versandkosten</small><table><tr><th>Menge<th>Stückpreis<tr><td>bis 9<td>129,90 €*<tr><td>ab 10<td>119,50 €*<tr><td>ab 50<td>99,00 €*</table><p style="color:green">● Sofort verfügbar, Lieferzeit 1-3 Tage</p><p>Produktnummer: SW10042</p><p>EAN: 4006381333931</p></div></div>"#),
+("woo", "WK-20417|14.99||4012345678901|Küchenmesser „Solingen“ 20 cm", r#"<style>body{font:16px/1.5 'DejaVu Sans'} .product{width:900px} h1{font-size:32px;font-weight:400} del{color:#999}ins{font-size:24px;color:#b00;text-decoration:none;font-weight:bold}</style><div class=product><h1>Küchenmesser „Solingen“ 20 cm</h1><p><del>statt 19,99 €</del> <ins>14,99 €</ins></p><p>inkl. 19 % MwSt. zzgl. 4,90 € Versand</p><p>Sie sparen 5,00 € (25 %)</p><p>Handgeschmiedetes Messer aus rostfreiem Stahl mit einem Griff aus geöltem Olivenholz. Für Profis und Anfänger geeignet, spülmaschinenfest bis 60 °C.</p><button>In den Warenkorb</button><p style="font-size:13px;color:#666">Artikelnummer: WK-20417 Kategorie: Messer GTIN: 4012345678901</p></div>"#),
+("small", "7741-B|4.50|100:4.10,500:3.75,1000:3.20||Sechskantschraube M8 x 40 verzinkt", r#"<style>body{font:12px 'Liberation Sans';color:#444} main{width:700px} h2{font-size:18px;color:#111} td{padding:3px 30px 3px 3px} table{background:#f4f4f4}</style><main><h2>Sechskantschraube M8 x 40 verzinkt</h2><p>Art.-Nr.: 7741-B &nbsp; VE: 100 Stück</p><p>Preis pro VE: <b style="font-size:16px">4,50 €</b></p><table><tr><td>ab 100 Stück<td>4,10 €<tr><td>ab 500 Stück<td>3,75 €<tr><td>ab 1.000 Stück<td>3,20 €</table><p>Grundpreis 0,05 €/Stück. Alle Preise zzgl. gesetzl. MwSt. und Versand.</p><p>DIN 933, Festigkeitsklasse 8.8, Güte galvanisch verzinkt, Oberfläche blau passiviert.</p></main>"#),
+("dark", "AB12345|1234.56||4006381333931|Grafikkarte Zephyr 9000", r#"<style>body{font:15px 'DejaVu Sans';background:#161a20;color:#d5d8dc;margin:0} main{width:800px;padding:20px} h1{color:#fff;font-size:26px} .p{color:#ffb300;font-size:28px;font-weight:bold}</style><main><h1>Grafikkarte Zephyr 9000</h1><p>Artikel: AB12345 | EAN: 4006381333931</p><p class=p>1.234,56 €</p><p>UVP 1.399,00 €</p><p>12 Raten zu je 102,88 €</p><p>Lagernd, versandfertig in 24 Stunden. Größe: 32 cm, Gewicht: 1,85 kg.</p></main>"#),
+("grocery", "200815|3.49||4311501688823|Bio Äpfel Elstar 1,5 kg", r#"<style>body{font:16px 'Liberation Serif'} main{width:600px} h1{font-size:30px} b{font-size:36px;color:#c00}</style><main><h1>Bio Äpfel Elstar 1,5 kg</h1><b>3,49 €</b><p>1 kg = 2,33 €</p><p>zzgl. 0,25 € Pfand entfällt</p><p>Bestell-Nr. 200815</p><p>4 311501 688823</p><p>Ab 50 € versandkostenfrei. Die Äpfel stammen aus dem Alten Land und sind süßsäuerlich im Geschmack.</p></main>"#),
+("table", "KX-900.12|89.00|5:84.50,20:79.90|4006381333931|Bohrhammer KX 900 Set", r#"<style>body{font:14px 'Liberation Sans'} main{width:1000px} h1{font-size:24px} table.d td{border:1px solid #ddd;padding:6px 20px} .s{background:#0a6;color:#fff;padding:10px;font-size:26px;display:inline-block}</style><main><h1>Bohrhammer KX 900 Set</h1><div class=s>89,00 €</div><p>Staffelpreise</p><table class=d><tr><td>ab 5 Stück<td>84,50 €<td>-5%<tr><td>ab 20 Stück<td>79,90 €<td>-10%</table><h3>Technische Daten</h3><table class=d><tr><td>Artikelnummer<td>KX-900.12<tr><td>EAN<td>4006381333931<tr><td>Leistung<td>900 W<tr><td>Gewicht<td>3,20 kg<tr><td>Schlagenergie<td>2,80 J</table></main>"#),
+    ];
+
+    fn show(r: &Reading) -> Vec<String> {
+        vec![r.article_number.clone().unwrap_or_default(), r.price.map_or(String::new(), |p| format!("{p:.2}")),
+         r.tiers.iter().map(|t| format!("{}:{:.2}", t.min_quantity, t.price)).collect::<Vec<_>>().join(","), r.ean.clone().unwrap_or_default(), r.product_name.clone().unwrap_or_default()]
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tune() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = axum::Router::new().fallback(|uri: axum::http::Uri| async move {
+            let name = uri.path().trim_matches('/');
+            Html(format!("<!doctype html><meta charset=utf-8>{}", PAGES.iter().find(|p| p.0 == name).map_or("", |p| p.2)))
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let engine = tokio::task::spawn_blocking(|| OcrEngine::new("deu+eng", 1).unwrap()).await.unwrap();
+        let verbose = std::env::var("VERBOSE").is_ok();
+        let list = |n: &str, d: &str| -> Vec<f64> { std::env::var(n).unwrap_or(d.into()).split(',').map(|x| x.parse().unwrap()).collect() };
+        for scale in list("SCALES", "1,1.5,2") {
+            let mut s = BrowserSettings::new(address, dir.path());
+            s.run_as = Some((65534, 65534));
+            s.scale = scale;
+            let pool = BrowserPool::new(s);
+            let mut captures = vec![];
+            let t = Instant::now();
+            for (name, want, _) in PAGES {
+                let url = url::Url::parse(&format!("http://shop.test/{name}")).unwrap();
+                let c = pool.capture(&url, &CaptureRules::default()).await.unwrap();
+                std::fs::write(format!("/tmp/eyes/{name}-{scale}.png"), &c.png).unwrap();
+                captures.push((name, want, c));
+            }
+            println!("scale {scale}: {:?} per capture incl launch", t.elapsed() / PAGES.len() as u32);
+            for psm in list("PSMS", "3,4,6,11") { for zoom in list("ZOOMS", "1,1.5,2") { for sharpen in list("SHARPEN", "0") {
+                *TUNE.lock().unwrap() = (zoom, psm as i32, sharpen > 0.0);
+                let (mut good, mut all, mut time) = (0, 0, std::time::Duration::ZERO);
+                let mut conf = 0.0;
+                let mut wrong = vec![];
+                for (name, want, c) in &captures {
+                    let t = Instant::now();
+                    let text = engine.read(c.png.clone()).await.unwrap();
+                    time += t.elapsed();
+                    conf += text.confidence;
+                    let reading = read_fields(&text);
+                    if verbose { println!("--- {name}\n{}", text.text); }
+                    for (want, got) in want.split('|').zip(show(&reading)) {
+                        all += 1;
+                        if want == got { good += 1 } else { wrong.push(format!("{name}: {want:?} read {got:?}")) }
+                    }
+                }
+                println!("scale {scale} psm {psm} zoom {zoom} sharpen {sharpen}: {good}/{all} conf {:.0} {:?} per picture  {}", conf / PAGES.len() as f32, time / PAGES.len() as u32, if wrong.len() < 6 { wrong.join("; ") } else { String::new() });
+            }}}
+            pool.close().await;
+        }
+    }
 }
