@@ -1,3 +1,4 @@
 //! The composition root.
 
+pub mod client;
 pub mod demo_shop;
