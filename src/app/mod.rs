@@ -2,3 +2,4 @@
 
 pub mod client;
 pub mod demo_shop;
+pub mod follow;

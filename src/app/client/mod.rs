@@ -17,7 +17,8 @@ use tokio::{
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message, Utf8Bytes,
+        Error, Message, Utf8Bytes,
+        error::ProtocolError,
         handshake::{client::generate_key, derive_accept_key},
         protocol::{Role, WebSocketConfig},
     },
@@ -64,7 +65,7 @@ pub enum ClientError {
     Disconnected(String, String),
     #[error("the server did not answer {what} within {} seconds", .within.as_secs_f32())]
     NoAnswer { what: String, within: Duration },
-    #[error("no HTTP client can be made: {0}")]
+    #[error("no HTTP client can be made: {0}; for https the package ca-certificates must be installed")]
     Client(String),
 }
 
@@ -313,6 +314,9 @@ impl Wire {
                 Some(Ok(Message::Text(text))) => return Ok(text),
                 Some(Ok(Message::Close(_))) | None => return Err(self.ended("the server closed it")),
                 Some(Ok(_)) => {}
+                Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+                    return Err(self.ended("the server went away"));
+                }
                 Some(Err(error)) => return Err(self.ended(error)),
             }
         }
