@@ -958,7 +958,7 @@ mod tests {
     use tokio::net::{TcpListener, UdpSocket};
 
     use super::*;
-    use crate::pipeline::product::Tier;
+    use crate::product::Tier;
     use crate::pipeline::tools::fields::read_fields;
     use crate::pipeline::tools::ocr::OcrEngine;
 
