@@ -127,7 +127,7 @@ pub struct Screen {
 }
 
 enum Face {
-    Bars(Bars),
+    Bars(Box<Bars>),
     Plain(Box<dyn Write + Send>),
     /// Events, and notes that must not stand between them.
     Json(Box<dyn Write + Send>, Box<dyn Write + Send>),
@@ -140,7 +140,7 @@ impl Screen {
         let can_move =
             term.features().is_attended() && env::var_os("TERM").is_some_and(|term| term != "dumb");
         let face = match style {
-            Style::Auto if can_move => Face::Bars(Bars::new(term)),
+            Style::Auto if can_move => Face::Bars(Box::new(Bars::new(term))),
             Style::Auto | Style::Plain => Face::Plain(Box::new(io::stdout())),
             Style::Json => Face::Json(Box::new(io::stdout()), Box::new(io::stderr())),
         };

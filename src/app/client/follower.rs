@@ -3,10 +3,10 @@
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
-    pin::Pin,
     time::Duration,
 };
 
+use futures_util::future::{BoxFuture, FutureExt};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::{Instant, sleep_until};
@@ -72,7 +72,7 @@ struct Connection {
     /// The job's events seen when it was made.
     seen: u32,
     /// The answer to our subscription, until it is there.
-    subscription: Option<Pin<Box<dyn Future<Output = Result<Value, ClientError>> + Send>>>,
+    subscription: Option<BoxFuture<'static, Result<Value, ClientError>>>,
 }
 
 /// The server is away, or was a moment ago.
@@ -163,8 +163,12 @@ impl Follower {
         let client = Client::connect(&self.base).await?;
         let arguments = [json!(self.job), json!({ "after": self.seen })];
         let subscription = client.emit_with_ack("job:subscribe", &arguments, SUBSCRIPTION);
-        let subscription = Some(Box::pin(subscription) as Pin<Box<_>>);
-        Ok(Connection { client, since: Instant::now(), seen: self.seen, subscription })
+        Ok(Connection {
+            client,
+            since: Instant::now(),
+            seen: self.seen,
+            subscription: Some(subscription.boxed()),
+        })
     }
 
     /// Notes that a connection failed; returns what people should know, if they do not know it yet.

@@ -26,7 +26,7 @@ pub struct PriceListJob {
     pub template_id: String,
     /// `name`, `maxProducts`, `followPagination` and the like, a JSON object.
     pub config: Value,
-    /// The spreadsheet's name, ending in `.xlsx` or `.xls`.
+    /// The spreadsheet's name, ending in `.xlsx`, `.xls` or `.csv`.
     pub file_name: String,
     /// The spreadsheet's bytes.
     pub file: Vec<u8>,
@@ -40,11 +40,10 @@ pub async fn submit(base: &Url, body: &impl Serialize) -> Result<JobId, ClientEr
 
 /// Submits a job together with the price list that its products are matched to.
 pub async fn submit_with_price_list(base: &Url, job: PriceListJob) -> Result<JobId, ClientError> {
-    let old = job.file_name.to_ascii_lowercase().ends_with(".xls");
-    let mime = if old {
-        "application/vnd.ms-excel"
-    } else {
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    let mime = match job.file_name.to_ascii_lowercase().rsplit_once('.') {
+        Some((_, "csv")) => "text/csv",
+        Some((_, "xls")) => "application/vnd.ms-excel",
+        _ => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     };
     let file = reqwest::multipart::Part::bytes(job.file).file_name(job.file_name);
     let file = file.mime_str(mime).map_err(|error| ClientError::Client(error.to_string()))?;
