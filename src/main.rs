@@ -1,10 +1,6 @@
 //! The command line of Jobcast.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
@@ -143,6 +139,8 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(cli)));
     match ran {
         Ok(code) => code,
+        // Whoever read the output (`| head`) has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jobcast: {error:#}");
             ExitCode::FAILURE
@@ -181,4 +179,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Postgres { command } => return commands::postgres::run(config, command).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

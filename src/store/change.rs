@@ -181,7 +181,10 @@ async fn summary(tx: &mut PgConnection, job: &Job) -> Result<serde_json::Value, 
     summaries(tx, &[job]).await?.pop().ok_or_else(|| StoreError::from(sqlx::Error::RowNotFound))
 }
 
-async fn summaries(connection: &mut PgConnection, jobs: &[&Job]) -> Result<Vec<serde_json::Value>, StoreError> {
+async fn summaries(
+    connection: &mut PgConnection,
+    jobs: &[&Job],
+) -> Result<Vec<serde_json::Value>, StoreError> {
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.0).collect();
     let rows = sqlx::query(
         "SELECT (SELECT count(*) FROM screenshots WHERE job_id = job.id),

@@ -36,9 +36,22 @@ fn contract_table_of_the_readme_is_that_of_the_catalogue() {
 fn the_catalogue_has_the_sixteen_events_of_the_frontends() {
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.wire_name()).collect();
     let expected = [
-        "job:created", "job:updated", "job:progress", "job:completed", "job:failed",
-        "screenshot:captured", "screenshot:uploaded", "ocr:started", "ocr:progress", "ocr:completed", "ocr:failed",
-        "match:found", "match:failed", "label:generated", "label:failed", "system:notification",
+        "job:created",
+        "job:updated",
+        "job:progress",
+        "job:completed",
+        "job:failed",
+        "screenshot:captured",
+        "screenshot:uploaded",
+        "ocr:started",
+        "ocr:progress",
+        "ocr:completed",
+        "ocr:failed",
+        "match:found",
+        "match:failed",
+        "label:generated",
+        "label:failed",
+        "system:notification",
     ];
     assert_eq!(names, expected);
     for kind in Kind::ALL {

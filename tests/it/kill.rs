@@ -34,7 +34,10 @@ impl Process {
             .unwrap();
         let process =
             Process { child, base: format!("http://127.0.0.1:{port}"), http: reqwest::Client::new() };
-        wait_for("the server", async || process.http.get(format!("{}/readyz", process.base)).send().await.ok()).await;
+        wait_for("the server", async || {
+            process.http.get(format!("{}/readyz", process.base)).send().await.ok()
+        })
+        .await;
         process
     }
 

@@ -50,7 +50,8 @@ fn modules() -> Vec<(String, PathBuf, String)> {
 fn imports(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     // Prose may name what code may not import.
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
         let names: Vec<&str> = match rest.strip_prefix('{') {
@@ -101,7 +102,9 @@ fn modules_import_only_what_lies_below_them() {
 #[test]
 fn pure_modules_know_no_clock_no_io_and_are_not_async() {
     for (top, path, text) in modules().into_iter().filter(|(top, ..)| PURE.contains(&&**top)) {
-        for forbidden in ["async fn", "tokio::", "std::fs", "std::net", "Utc::now", "Instant::now", "SystemTime", "sqlx::"] {
+        for forbidden in
+            ["async fn", "tokio::", "std::fs", "std::net", "Utc::now", "Instant::now", "SystemTime", "sqlx::"]
+        {
             assert!(!text.contains(forbidden), "{top} is pure, but {} has {forbidden}", path.display());
         }
     }

@@ -59,12 +59,16 @@ pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     }
     let job = match &args.price_list {
         Some(path) => {
-            let file = std::fs::read(path).with_context(|| format!("cannot read the price list {}", path.display()))?;
+            let file = std::fs::read(path)
+                .with_context(|| format!("cannot read the price list {}", path.display()))?;
             let job = PriceListJob {
                 shop_url: args.url.to_string(),
                 template_id: args.template,
                 config: options,
-                file_name: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+                file_name: path
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
                 file,
             };
             client::submit_with_price_list(base, job).await?

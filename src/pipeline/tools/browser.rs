@@ -958,9 +958,9 @@ mod tests {
     use tokio::net::{TcpListener, UdpSocket};
 
     use super::*;
-    use crate::product::Tier;
     use crate::pipeline::tools::fields::read_fields;
     use crate::pipeline::tools::ocr::OcrEngine;
+    use crate::product::Tier;
 
     /// The shop and the proxy in one: a forward proxy is asked with absolute addresses, so a server that answers them
     /// itself is a proxy to a world of its own, and knows everything that was asked.
