@@ -1,0 +1,258 @@
+// Generated from Jobcast's catalogue of events (src/event/catalogue.rs) by `jobcast contract typescript`.
+
+/** A job was accepted. */
+export interface JobCreated {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** What kind of work it is. */
+  jobType: "crawl" | "automation";
+  /** The name that its creator gave it. */
+  name: string;
+}
+
+/** The job moved to another status, or on within it. */
+export interface JobUpdated {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** `crawling`, `processing-ocr`, `matching`, `rendering`, `completed` or `failed`. */
+  status: string;
+  /** Percent of the whole job, 0 to 100; never falls. */
+  progress?: number;
+  /** The stage at work, in the words of `status`. */
+  currentStage?: string;
+  /** A sentence for people, such as why an item was skipped. */
+  message?: string;
+}
+
+/** How far the job is; only the newest counts, so it may be skipped on slow connections. */
+export interface JobProgress {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** Percent of the whole job, 0 to 100; never falls. */
+  progress: number;
+  /** The stage at work, in the words of `job:updated`'s `status`. */
+  currentStep: string;
+  /** Percent of the current step, 0 to 100. */
+  currentStepProgress?: number;
+  /** How many steps the job has. */
+  totalSteps?: number;
+  /** A sentence for people. */
+  message?: string;
+}
+
+/** The job ended well; no event follows. */
+export interface JobCompleted {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** What came out; an automation job's has `summary`. */
+  results: Record<string, unknown>;
+  /** Milliseconds from the start of the job to its end. */
+  duration: number;
+}
+
+/** The job ended without its results; no event follows. */
+export interface JobFailed {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** A sentence that says what went wrong. */
+  error: string;
+  /** The stage that failed. */
+  stage?: string;
+  /** Present and true when a person cancelled the job. */
+  cancelled?: boolean;
+}
+
+/** A product page was photographed. */
+export interface ScreenshotCaptured {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The screenshot. */
+  screenshotId: string;
+  /** Absolute address of the PNG. */
+  url: string;
+  /** Absolute address of the page. */
+  productUrl: string;
+  /** Absolute address of a smaller PNG. */
+  thumbnailUrl?: string;
+  /** The product's name as the page declares it. */
+  productName?: string;
+}
+
+/** A screenshot reached the object store. */
+export interface ScreenshotUploaded {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The screenshot. */
+  screenshotId: string;
+  /** Absolute address of the PNG. */
+  imageUrl: string;
+  /** Absolute address of a smaller PNG. */
+  thumbnailUrl?: string;
+}
+
+/** Reading of a screenshot began. */
+export interface OcrStarted {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The screenshot being read. */
+  screenshotId: string;
+}
+
+/** How far the reading of a screenshot is. */
+export interface OcrProgress {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The screenshot being read. */
+  screenshotId: string;
+  /** Percent, 0 to 100. */
+  progress: number;
+}
+
+/** A screenshot was read. */
+export interface OcrCompleted {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The screenshot that was read. */
+  screenshotId: string;
+  /** The result's own id. */
+  ocrResultId: string;
+  /** The values, after the cross-check with the page's own data. */
+  data: { articleNumber?: string, price?: number, productName?: string, 
+/**
+ * 0 to 100.
+ */
+confidence: number, };
+}
+
+/** A screenshot could not be read. */
+export interface OcrFailed {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The screenshot. */
+  screenshotId: string;
+  /** A sentence that says why. */
+  error: string;
+}
+
+/** A read product was found among the known products. */
+export interface MatchFound {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The reading that was matched. */
+  ocrResultId: string;
+  /** The match's own id. */
+  matchId: string;
+  /** How it was found. */
+  matchType: "exact" | "fuzzy";
+  /** 0 to 1. */
+  confidence: number;
+  /** The known product's article number. */
+  articleNumber: string;
+}
+
+/** No known product fits a reading. */
+export interface MatchFailed {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The reading. */
+  ocrResultId: string;
+  /** A sentence that says why. */
+  reason: string;
+  /** The article number that was read. */
+  articleNumber?: string;
+}
+
+/** A label was rendered. */
+export interface LabelGenerated {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The label. */
+  labelId: string;
+  /** Absolute address of the PNG. */
+  imageUrl: string;
+  /** The product's article number; empty when none is known. */
+  articleNumber: string;
+}
+
+/** A label could not be rendered. */
+export interface LabelFailed {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** A sentence that says why. */
+  error: string;
+  /** The product's article number. */
+  articleNumber?: string;
+}
+
+/** Something to tell the user that belongs to no job. */
+export interface SystemNotification {
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** How to show it. */
+  type: "info" | "warning" | "error" | "success";
+  /** A sentence. */
+  message: string;
+  /** More, for programs. */
+  details?: Record<string, unknown>;
+}
+
+/** `offset` is the event's place in the journal; pages may ignore it. */
+export interface ServerToClientEvents {
+  "job:created": (payload: JobCreated, offset?: string) => void;
+  "job:updated": (payload: JobUpdated, offset?: string) => void;
+  "job:progress": (payload: JobProgress, offset?: string) => void;
+  "job:completed": (payload: JobCompleted, offset?: string) => void;
+  "job:failed": (payload: JobFailed, offset?: string) => void;
+  "screenshot:captured": (payload: ScreenshotCaptured, offset?: string) => void;
+  "screenshot:uploaded": (payload: ScreenshotUploaded, offset?: string) => void;
+  "ocr:started": (payload: OcrStarted, offset?: string) => void;
+  "ocr:progress": (payload: OcrProgress, offset?: string) => void;
+  "ocr:completed": (payload: OcrCompleted, offset?: string) => void;
+  "ocr:failed": (payload: OcrFailed, offset?: string) => void;
+  "match:found": (payload: MatchFound, offset?: string) => void;
+  "match:failed": (payload: MatchFailed, offset?: string) => void;
+  "label:generated": (payload: LabelGenerated, offset?: string) => void;
+  "label:failed": (payload: LabelFailed, offset?: string) => void;
+  "system:notification": (payload: SystemNotification, offset?: string) => void;
+}
+
+/** What a subscription's acknowledgement says. */
+export type Subscribed =
+  | { ok: true; seq: number; status: string }
+  | { ok: false; error: { code: string; message: string } };
+
+export interface SubscribeOptions {
+  /** Replay what happened to the job after this seq; 0 for everything. */
+  after?: number;
+}
+
+type Subscribe = {
+  (id: string, acknowledge?: (answer: Subscribed) => void): void;
+  (id: string, options: SubscribeOptions, acknowledge?: (answer: Subscribed) => void): void;
+};
+
+type Unsubscribe = (id: string, acknowledge?: (answer: Subscribed) => void) => void;
+
+export interface ClientToServerEvents {
+  "job:subscribe": Subscribe;
+  "job:unsubscribe": Unsubscribe;
+  "automation:subscribe": Subscribe;
+  "automation:unsubscribe": Unsubscribe;
+  /** Answered with a `system:notification` whose message is `pong`. */
+  ping: () => void;
+}
