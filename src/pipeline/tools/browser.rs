@@ -1,9 +1,9 @@
-//! Takes pictures of product pages with one Chromium that is started when first needed, kept away from everything
-//! but its proxy, and replaced when it dies.
+//! Takes pictures of product pages with one Chromium that is started when first needed, kept away from
+//! everything but its proxy, and replaced when it dies.
 //!
 //! Three lives, one inside the other: the [`BrowserPool`] lives as long as the server, a `Chromium` until it
-//! crashes or the pool closes, a `Tab` for one capture. Each ends by being dropped, so that no path, not even a
-//! cancelled future, leaves something open.
+//! crashes or the pool closes, a `Tab` for one capture. Each ends by being dropped, so that no path, not even
+//! a cancelled future, leaves something open.
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
@@ -53,6 +53,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const SCRIPT_PATIENCE: Duration = Duration::from_millis(1500);
 /// How much of what Chromium says before it fails goes into the error.
 const STDERR_TAIL: usize = 4096;
+/// With less shared memory, in bytes, Chromium crashes on large pages.
+const LEAST_SHARED_MEMORY: u64 = 512 << 20;
+/// A product further down or to the right than this many CSS pixels is not looked for.
+const FARTHEST: f64 = 50_000.0;
 /// A thumbnail fits inside a square of this many pixels.
 const THUMBNAIL: u32 = 400;
 
@@ -99,8 +103,8 @@ impl BrowserSettings {
 /// What to take a picture of, once the page is there.
 #[derive(Clone, Debug)]
 pub struct CaptureRules {
-    /// CSS selectors of the product's area, best first: the first that matches something visible counts, and of
-    /// its matches the largest. `body` is the last resort, named or not.
+    /// CSS selectors of the product's area, best first: the first that matches something visible counts, and
+    /// of its matches the largest. `body` is the last resort, named or not.
     pub selectors: Vec<String>,
     /// The picture is cut off to the right of this many CSS pixels.
     pub max_width: u32,
@@ -218,8 +222,8 @@ impl BrowserPool {
             .map_err(|error| CaptureError::Crashed(error.to_string()))?
     }
 
-    /// Ends the browser and waits until its processes and its profile are gone. Captures under way fail, later ones
-    /// are refused.
+    /// Ends the browser and waits until its processes and its profile are gone. Captures under way fail,
+    /// later ones are refused.
     pub async fn close(&self) {
         self.pages.close();
         if let Some(chromium) = self.chromium.lock().await.take() {
@@ -227,8 +231,8 @@ impl BrowserPool {
         }
     }
 
-    /// A fresh tab, as soon as there is room for one. A browser that opens none has died since the last capture, or
-    /// is as good as dead: it is replaced, once.
+    /// A fresh tab, as soon as there is room for one. A browser that opens none has died since the last
+    /// capture, or is as good as dead: it is replaced, once.
     async fn tab(&self) -> Result<Tab, CaptureError> {
         let permit = Arc::new(self.pages.clone().acquire_owned().await.map_err(|_| closed())?);
         let chromium = self.chromium().await?;
@@ -315,8 +319,8 @@ async fn shoot(
     }
 }
 
-/// The tab of one capture in a browser context of its own: no cookie, no cache, no storage outlives it. Closes when
-/// dropped, and frees its place in the pool only then.
+/// The tab of one capture in a browser context of its own: no cookie, no cache, no storage outlives it.
+/// Closes when dropped, and frees its place in the pool only then.
 struct Tab {
     page: Page,
     frame: FrameId,
@@ -364,24 +368,30 @@ impl Tab {
         }
     }
 
-    /// Evaluates `expression` where the page's own scripts can neither see nor spoil it. A page that is too busy to
-    /// answer within `patience` has its running script cut off, once.
-    async fn ask(&self, expression: String, patience: Duration) -> Result<Answer, CaptureError> {
-        let asking = async {
-            let world = self.page.execute(CreateIsolatedWorldParams::new(self.frame.clone())).await?;
-            let mut question = EvaluateParams::new(expression);
-            question.context_id = Some(world.result.execution_context_id);
-            question.await_promise = Some(true);
-            question.return_by_value = Some(true);
-            let answer = self.page.evaluate_expression(question).await?;
-            answer.into_value::<Answer>().map_err(CdpError::from)
-        };
-        tokio::pin!(asking);
-        if let Ok(answer) = timeout(patience, &mut asking).await {
+    /// Evaluates `expression`. A page that is too busy to answer within `patience` has its script cut off,
+    /// once.
+    async fn ask(&self, expression: &str, patience: Duration) -> Result<Answer, CaptureError> {
+        if let Ok(answer) = timeout(patience, self.evaluate(expression)).await {
             return Ok(answer?);
         }
-        self.page.execute(TerminateExecutionParams::default()).await?;
-        Ok(asking.await?)
+        // What is cut off is what runs next: the page's script or, if that has just ended by itself, our
+        // question.
+        let cut_off = self.page.execute(TerminateExecutionParams::default());
+        let (_, answer) = tokio::join!(cut_off, self.evaluate(expression));
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(_) => Ok(self.evaluate(expression).await?),
+        }
+    }
+
+    /// In a world of its own, where the page's scripts can neither see nor spoil it.
+    async fn evaluate(&self, expression: &str) -> Result<Answer, CdpError> {
+        let world = self.page.execute(CreateIsolatedWorldParams::new(self.frame.clone())).await?;
+        let mut question = EvaluateParams::new(expression);
+        question.context_id = Some(world.result.execution_context_id);
+        question.await_promise = Some(true);
+        question.return_by_value = Some(true);
+        Ok(self.page.evaluate_expression(question).await?.into_value()?)
     }
 }
 
@@ -437,7 +447,8 @@ impl Incidents {
                     document.notify_one();
                 }
                 Some(dialog) = self.dialogs.next() => {
-                    // To accept "leave this page?" is to let the page go; everything else is answered with no.
+                    // To accept "leave this page?" is to let the page go; everything else is answered with
+                    // no.
                     let leave = dialog.r#type == DialogType::Beforeunload;
                     let answered = page.execute(HandleJavaScriptDialogParams::new(leave)).await;
                     if let Err(error) = answered {
@@ -463,12 +474,13 @@ struct Answer {
     complete: bool,
 }
 
-/// Answers dialogs with no before they open: a loop of dialogs is then a loop like any other, and can be cut off.
-/// Those that open all the same (before a page is left, in frames) are dismissed when they do.
+/// Answers dialogs with no before they open: a loop of dialogs is then a loop like any other, and can be cut
+/// off. Those that open all the same (before a page is left, in frames) are dismissed when they do.
 const NO_DIALOGS: &str = "alert = print = () => {}; confirm = () => false; prompt = () => null;";
 
-/// Finds the product's area, hides what floats above it (cookie banners, chat windows), waits for its pictures and
-/// fonts, and measures it in CSS pixels from the document's top left corner. Runs in a world of its own.
+/// Finds the product's area, hides what floats above it (cookie banners, chat windows), waits for its
+/// pictures and fonts, and measures it in CSS pixels from the document's top left corner. Runs in a world of
+/// its own.
 const PREPARE: &str = r#"(async ({ selectors, budget }) => {
     const size = element => { const box = element.getBoundingClientRect(); return box.width * box.height; };
     const visible = element => {
@@ -523,7 +535,8 @@ async fn photograph(
         document.notified().await;
         tokio::time::sleep(settings.settle_timeout).await;
     };
-    // `goto` ends when every frame has loaded, which a page can put off for ever; what matters are its errors.
+    // `goto` ends when every frame has loaded, which a page can put off for ever; what matters are its
+    // errors.
     let opening = tab.page.goto(url.as_str()).fuse();
     tokio::pin!(opening);
     let loaded = tokio::select! {
@@ -533,7 +546,7 @@ async fn photograph(
     };
     let budget = if loaded { settings.settle_timeout } else { Duration::ZERO };
     let order = json!({ "selectors": rules.selectors, "budget": budget.as_millis() as u64 });
-    let answer = tab.ask(format!("{PREPARE}({order})"), budget + SCRIPT_PATIENCE).await?;
+    let answer = tab.ask(&format!("{PREPARE}({order})"), budget + SCRIPT_PATIENCE).await?;
 
     if !matches!(answer.url.scheme(), "http" | "https") {
         // Chromium's own error page, or still the empty one because there was nothing to show.
@@ -542,7 +555,7 @@ async fn photograph(
         return Err(not_opened(opened.ok().and_then(Result::err).unwrap_or(reason)));
     }
 
-    let (left, top) = (answer.x.max(0.0), answer.y.max(0.0));
+    let (left, top) = (answer.x.clamp(0.0, FARTHEST), answer.y.clamp(0.0, FARTHEST));
     let png = CaptureScreenshotParams {
         format: Some(CaptureScreenshotFormat::Png),
         quality: None,
@@ -579,14 +592,23 @@ fn not_opened(error: CdpError) -> CaptureError {
 /// A running Chromium; killed when dropped.
 struct Chromium {
     browser: Browser,
-    process: Process,
+    leash: Leash,
     proxy: SocketAddr,
+}
+
+/// Kills its process when dropped.
+struct Leash(Process);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
 }
 
 impl Chromium {
     async fn launch(settings: &BrowserSettings) -> Result<Chromium, CaptureError> {
         let executable = find_executable(settings)?;
-        let process = match Process::start(settings, &executable, Sandbox::On).await {
+        let leash = match Process::start(settings, &executable, Sandbox::On).await {
             Err(reason) if reason.to_ascii_lowercase().contains("sandbox") => {
                 tracing::warn!(
                     "Chromium's own sandbox does not work for its user here and is left out; \
@@ -611,25 +633,25 @@ impl Chromium {
             request_timeout: settings.page_timeout + CLOSE_TIMEOUT,
             ..HandlerConfig::default()
         };
-        let connecting = Browser::connect_with_config(process.debugger.clone(), config);
+        let connecting = Browser::connect_with_config(leash.0.debugger.clone(), config);
         let (browser, handler) = timeout(LAUNCH_TIMEOUT, connecting)
             .await
             .map_err(|_| CaptureError::Crashed("its debugging port does not answer".into()))??;
-        tokio::spawn(drive(handler, process.clone()));
-        Ok(Chromium { browser, process, proxy: settings.proxy })
+        tokio::spawn(drive(handler, Leash(leash.0.clone())));
+        Ok(Chromium { browser, leash, proxy: settings.proxy })
     }
 
     fn is_running(&self) -> bool {
-        self.process.is_running()
+        self.leash.0.is_running()
     }
 
     /// Waits until the process and its profile are gone.
     async fn gone(&self) {
-        self.process.clone().gone().await;
+        self.leash.0.clone().gone().await;
     }
 
     fn kill(&self) {
-        self.process.kill();
+        self.leash.0.kill();
     }
 
     /// Kills it and waits until it is gone.
@@ -641,22 +663,9 @@ impl Chromium {
     }
 }
 
-impl Drop for Chromium {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Carries messages between us and the browser until one of both ends. A browser that can no longer be talked to is
-/// killed, and commands that still wait for an answer fail at once.
-async fn drive(mut handler: Handler, process: Process) {
-    struct KillAtTheEnd(Process);
-    impl Drop for KillAtTheEnd {
-        fn drop(&mut self) {
-            self.0.kill();
-        }
-    }
-    let process = KillAtTheEnd(process);
+/// Carries messages between us and the browser until one of both ends. A browser that can no longer be talked
+/// to is killed, and commands that still wait for an answer fail at once.
+async fn drive(mut handler: Handler, leash: Leash) {
     let talk = async {
         while let Some(message) = handler.next().await {
             if let Err(error) = message {
@@ -667,7 +676,7 @@ async fn drive(mut handler: Handler, process: Process) {
     };
     tokio::select! {
         () = talk => {}
-        () = process.0.clone().gone() => {}
+        () = leash.0.clone().gone() => {}
     }
 }
 
@@ -698,11 +707,11 @@ enum Sandbox {
     Off,
 }
 
-/// A handle on the browser's process, which a thread of its own sees through from its profile's first file to the
-/// last one's removal.
+/// A handle on the browser's process, which a thread of its own sees through from its profile's first file to
+/// the last one's removal.
 ///
-/// The thread is there because the kernel's "kill me when my parent dies" means the parent *thread*: a thread of
-/// the runtime may end while the server lives on, this one ends only after Chromium has.
+/// The thread is there because the kernel's "kill me when my parent dies" means the parent *thread*: a thread
+/// of the runtime may end while the server lives on, this one ends only after Chromium has.
 #[derive(Clone)]
 struct Process {
     pidfd: Arc<OwnedFd>,
@@ -714,11 +723,7 @@ struct Process {
 
 impl Process {
     /// Starts Chromium and waits for its debugging port; the error is what it said instead.
-    async fn start(
-        settings: &BrowserSettings,
-        executable: &Path,
-        sandbox: Sandbox,
-    ) -> Result<Process, String> {
+    async fn start(settings: &BrowserSettings, executable: &Path, sandbox: Sandbox) -> Result<Leash, String> {
         let (opened, opening) = oneshot::channel();
         let (alive, gone) = watch::channel(());
         let (settings, executable) = (settings.clone(), executable.to_owned());
@@ -728,21 +733,18 @@ impl Process {
         };
         std::thread::Builder::new().name("chromium".into()).spawn(life).map_err(|error| error.to_string())?;
         let (pidfd, listening) = opening.await.map_err(|_| "its thread died".to_owned())??;
-        let mut process = Process { pidfd: Arc::new(pidfd), debugger: String::new(), gone };
-        match timeout(LAUNCH_TIMEOUT, listening).await {
+        let mut leash = Leash(Process { pidfd: Arc::new(pidfd), debugger: String::new(), gone });
+        let said = match timeout(LAUNCH_TIMEOUT, listening).await {
             Ok(Ok(Ok(debugger))) => {
-                process.debugger = debugger;
-                Ok(process)
+                leash.0.debugger = debugger;
+                return Ok(leash);
             }
-            Ok(Ok(Err(said))) => {
-                process.gone().await;
-                Err(said)
-            }
-            Ok(Err(_)) | Err(_) => {
-                process.kill();
-                Err(format!("it did not start within {}", humantime(&LAUNCH_TIMEOUT)))
-            }
-        }
+            Ok(Ok(Err(said))) => said,
+            Ok(Err(_)) | Err(_) => format!("it did not start within {}", humantime(&LAUNCH_TIMEOUT)),
+        };
+        leash.0.kill();
+        leash.0.clone().gone().await;
+        Err(said)
     }
 
     fn is_running(&self) -> bool {
@@ -753,7 +755,8 @@ impl Process {
         while self.gone.changed().await.is_ok() {}
     }
 
-    /// Through the descriptor: the number may belong to someone else by now. An error means it is dead already.
+    /// Through the descriptor: the number may belong to someone else by now. An error means it is dead
+    /// already.
     fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
@@ -855,14 +858,20 @@ fn command(
     if sandbox == Sandbox::Off {
         command.arg("--no-sandbox");
     }
+    // Containers often have a tiny one; then Chromium's shared memory is files in its profile, which is
+    // slower.
+    let shared_memory = rustix::fs::statvfs("/dev/shm").map_or(0, |place| place.f_blocks * place.f_frsize);
+    if shared_memory < LEAST_SHARED_MEMORY {
+        command.arg("--disable-dev-shm-usage");
+    }
     let (width, height) = settings.viewport;
     command
         .arg("--headless")
         .arg("--remote-debugging-port=0")
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--window-size={width},{height}"))
-        // Pages have the vetting proxy, given with their browser context. What Chromium itself would like to tell its
-        // makers has this one, which is nowhere, and no names to find a way around it.
+        // Pages have the vetting proxy, given with their browser context. What Chromium itself would like to
+        // tell its makers has this one, which is nowhere, and no names to find a way around it.
         .arg("--proxy-server=http://nowhere.invalid:1")
         .arg(format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {}", settings.proxy.ip()))
         // Its older name began with "force-" and is ignored now: the test of this is the only proof.
@@ -877,8 +886,7 @@ fn command(
         ])
         .args(["--disable-breakpad", "--disable-crash-reporter", "--metrics-recording-only", "--mute-audio"])
         .arg("--disable-features=MediaRouter,Translate,OptimizationHints,AutofillServerCommunication")
-        // No keyring, and room for pictures where /dev/shm is small.
-        .args(["--password-store=basic", "--disable-dev-shm-usage"])
+        .arg("--password-store=basic")
         // Letters without coloured fringes, in the shop's language.
         .args([
             "--disable-lcd-text",
@@ -895,7 +903,8 @@ fn command(
             ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"]
                 .map(|name| (name, profile)),
         )
-        // A group of its own: Ctrl-C is for the server, which then stops in order, and the group is killed as one.
+        // A group of its own: Ctrl-C is for the server, which then stops in order, and the group is killed as
+        // one.
         .process_group(0)
         .current_dir(profile)
         .stdin(Stdio::null())
@@ -962,8 +971,8 @@ mod tests {
     use crate::pipeline::tools::ocr::OcrEngine;
     use crate::product::Tier;
 
-    /// The shop and the proxy in one: a forward proxy is asked with absolute addresses, so a server that answers them
-    /// itself is a proxy to a world of its own, and knows everything that was asked.
+    /// The shop and the proxy in one: a forward proxy is asked with absolute addresses, so a server that
+    /// answers them itself is a proxy to a world of its own, and knows everything that was asked.
     struct Shop {
         address: SocketAddr,
         asked: watch::Receiver<Vec<String>>,
@@ -1220,7 +1229,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_cannot_be_captured_is_told_apart() {
         let shop = Shop::open().await;
-        let pool = shop.pool();
+        let pool =
+            BrowserPool::new(BrowserSettings { settle_timeout: Duration::from_secs(2), ..shop.settings() });
         let fail = async |url: &Url| pool.capture(url, &rules()).await.unwrap_err();
         let broken = fail(&at("/broken")).await;
         assert!(matches!(broken, CaptureError::Status(500)) && broken.is_retryable(), "{broken}");
@@ -1275,7 +1285,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn nothing_reaches_the_network_beside_the_proxy() {
         let shop = Shop::open().await;
-        // The page never finishes, so it has this long to try; one second was enough where nothing held it back.
+        // The page never finishes, so it has this long to try; one second was enough where nothing held it
+        // back.
         let pool =
             BrowserPool::new(BrowserSettings { settle_timeout: Duration::from_secs(2), ..shop.settings() });
         pool.capture(&at("/leak"), &rules()).await.unwrap();
@@ -1383,6 +1394,16 @@ mod tests {
             let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
             assert!(!status.contains("Uid:\t0"), "{line}");
         }
+        pool.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_the_sandbox_does_not_work_captures_do() {
+        let shop = Shop::open().await;
+        // Chromium refuses to run as root with it; a test that is not run by root has the sandbox and works
+        // too.
+        let pool = BrowserPool::new(BrowserSettings { run_as: None, ..shop.settings() });
+        pool.capture(&at("/product"), &rules()).await.unwrap();
         pool.close().await;
     }
 

@@ -1,8 +1,8 @@
 //! Finds a product's values in the words of a picture, and checks them against what the page itself declares.
 //!
-//! Pure rules over words and boxes. A shop's page prints many numbers and only few are what they look like, so each
-//! rule says what must stand around a number, and the words that make it something else (an old price, a base
-//! price, postage) are lists at the end of this file.
+//! Pure rules over words and boxes. A shop's page prints many numbers and only few are what they look like,
+//! so each rule says what must stand around a number, and the words that make it something else (an old
+//! price, a base price, postage) are lists at the end of this file.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ pub struct Reading {
     pub ean: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_name: Option<String>,
-    /// 0 to 100: the mean confidence of the fields that were read, times the share that was found of the three that
-    /// every product has: article number, price, name.
+    /// 0 to 100: the mean confidence of the fields that were read, times the share that was found of the
+    /// three that every product has: article number, price, name.
     pub confidence: f32,
     /// Where the fields stand in the picture; the tiers have one box per line.
     pub boxes: Vec<FieldBox>,
@@ -140,8 +140,8 @@ struct Token {
 /// What stands side by side, from left to right.
 type Row = Vec<Token>;
 
-/// Puts words back into rows by their boxes: Tesseract takes the columns of a table for blocks of their own, and then
-/// a quantity and its price are far apart in its order.
+/// Puts words back into rows by their boxes: Tesseract takes the columns of a table for blocks of their own,
+/// and then a quantity and its price are far apart in its order.
 fn rows(words: &[Word]) -> Vec<Row> {
     let middle = |word: &Word| word.top + word.height / 2;
     let mut order: Vec<usize> = (0..words.len()).collect();
@@ -165,7 +165,8 @@ fn rows(words: &[Word]) -> Vec<Row> {
         .collect()
 }
 
-/// Takes words apart that were written, or read, without the space between: "Art.-Nr.:A-17", "ab10", "4,50€/kg".
+/// Takes words apart that were written, or read, without the space between: "Art.-Nr.:A-17", "ab10",
+/// "4,50€/kg".
 fn tokens(index: usize, word: &Word) -> Vec<Token> {
     let mut pieces = vec![String::new()];
     let mut previous = ' ';
@@ -435,7 +436,7 @@ fn step(row: &[Token], at: usize, below_heading: bool) -> Option<(Step, usize)> 
         // "ab 50 €" is a price, not a quantity.
         if fillers == 0
             && is_currency(&token.text, "£")
-            && !row.get(next + 1).is_some_and(|t| decimal(&t.text).is_some())
+            && row.get(next + 1).is_none_or(|t| decimal(&t.text).is_none())
         {
             return None;
         }
@@ -489,7 +490,8 @@ fn is_unit(text: &str) -> bool {
 // ---------------------------------------------------------------------------------------------------------------
 // The price
 
-/// The product's own price: of the amounts that nothing around them makes something else, the largest in print.
+/// The product's own price: of the amounts that nothing around them makes something else, the largest in
+/// print.
 fn find_price(rows: &[Row], tiers: &[Found<Tier>]) -> Option<Found<f64>> {
     struct Candidate {
         found: Found<f64>,
@@ -564,8 +566,8 @@ fn is_other_label(word: &str) -> bool {
         .any(|other| if other.chars().count() > 4 { word.starts_with(other) } else { word == other })
 }
 
-/// Whether the words around an amount make it something other than the product's price. What stands behind it belongs
-/// to the next amount if there is one, except for a unit: "12,00 €/kg".
+/// Whether the words around an amount make it something other than the product's price. What stands behind it
+/// belongs to the next amount if there is one, except for a unit: "12,00 €/kg".
 fn is_something_else(before: &[Token], after: &[Token], last: bool) -> bool {
     let near = &before[before.len().saturating_sub(4)..];
     if near.iter().any(|token| is_other_label(&letters(&token.text))) {
@@ -699,7 +701,8 @@ fn clean_number(text: &str) -> String {
         let first = run.iter().position(char::is_ascii_digit);
         let last = run.iter().rposition(char::is_ascii_digit);
         if let (Some(first), Some(last)) = (first, last) {
-            // A letter at the end of many digits is one of them too; one before them may be the number's own prefix.
+            // A letter at the end of many digits is one of them too; one before them may be the number's own
+            // prefix.
             let end = if run.iter().filter(|c| c.is_ascii_digit()).count() >= 3 { length } else { last + 1 };
             for i in start + first..start + end {
                 cleaned[i] = digit_for(trimmed[i]).unwrap_or(trimmed[i]);
@@ -744,8 +747,8 @@ fn find_ean(rows: &[Row]) -> Option<Found<String>> {
 // ---------------------------------------------------------------------------------------------------------------
 // The name
 
-/// The largest print near the top, over as many lines as it takes; where nothing stands out, the longest line that
-/// begins with a capital.
+/// The largest print near the top, over as many lines as it takes; where nothing stands out, the longest line
+/// that begins with a capital.
 fn find_name(picture: &OcrText) -> Option<Found<String>> {
     struct Line {
         words: Vec<usize>,
@@ -824,9 +827,9 @@ const THEY_DISAGREE: f32 = 50.0;
 pub struct Checked {
     /// The page's values; where it declares none, those that were read.
     pub values: ProductFacts,
-    /// 0 to 100: the mean over article number, name, price, tiers and EAN, as far as someone tells them, of 100 where
-    /// both agree, 90 where only the page tells, 50 where they disagree, and where only the picture tells, the
-    /// confidence that the words were read with, but at most 90.
+    /// 0 to 100: the mean over article number, name, price, tiers and EAN, as far as someone tells them, of
+    /// 100 where both agree, 90 where only the page tells, 50 where they disagree, and where only the picture
+    /// tells, the confidence that the words were read with, but at most 90.
     pub confidence: f32,
     pub disagreements: Vec<Disagreement>,
 }
@@ -840,8 +843,8 @@ pub struct Disagreement {
     pub page: String,
 }
 
-/// Holds what was read against what the page declares. Numbers are compared without punctuation, prices to the cent,
-/// names loosely.
+/// Holds what was read against what the page declares. Numbers are compared without punctuation, prices to
+/// the cent, names loosely.
 pub fn cross_check(reading: &Reading, page: &ProductFacts) -> Checked {
     let mut checked = Checked { values: page.clone(), confidence: 0.0, disagreements: Vec::new() };
     let mut certainties = Vec::new();
@@ -934,7 +937,8 @@ const UNITS: &str = "\
 const MEASURES: &str = "kg g gramm kilogramm l liter ml m qm meter lfm cm mm";
 
 const PRICE_LABELS: &str = "preis price nur jetzt now";
-/// Amounts with these words before them are something else; words of five letters and more also as a beginning.
+/// Amounts with these words before them are something else; words of five letters and more also as a
+/// beginning.
 const OTHER_AMOUNTS: &str = "\
     statt uvp war vorher bisher früher ehemals alter was rrp grundpreis zzgl versand liefer porto pfand \
     sparen spare gespart ersparnis rabatt gutschein rate raten monat mtl bestellwert mindest über \

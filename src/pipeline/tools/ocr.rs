@@ -1,11 +1,11 @@
 //! Reads the text of a picture with Tesseract, each word with its place and how sure Tesseract is of it.
 //!
-//! Pictures are read as they are: letters of 20 to 30 pixels are read best, which is what a capture at 1.5 times the
-//! usual size has, and enlarging further cost time and fields.
+//! Pictures are read as they are: letters of 20 to 30 pixels are read best, which is what a capture at 1.5
+//! times the usual size has, and enlarging further cost time and fields.
 //!
 //! Tesseract starts four threads of its own per picture and they mostly wait for each other: with
-//! [`REQUIRED_ENV`] a picture takes a small part of the time. It is read once, before `main`, so setting it inside
-//! the running process is too late: `main` calls [`ensure_required_env`] first.
+//! [`REQUIRED_ENV`] a picture takes a small part of the time. It is read once, before `main`, so setting it
+//! inside the running process is too late: `main` calls [`ensure_required_env`] first.
 
 use std::env;
 use std::ffi::CStr;
@@ -33,7 +33,8 @@ const LARGEST_SIDE: u32 = 20_000;
 /// The most memory that a picture may take unpacked.
 const LARGEST_PICTURE: u64 = 256 << 20;
 
-/// How Tesseract takes the page apart: 3 is fully automatic. Of the ways that find columns it lost the fewest prices.
+/// How Tesseract takes the page apart: 3 is fully automatic. Of the ways that find columns it lost the fewest
+/// prices.
 const LAYOUT: &CStr = c"3";
 /// What Tesseract is told of the picture's resolution, in pixels per inch; it would guess otherwise.
 const RESOLUTION: i32 = 150;
@@ -107,8 +108,9 @@ struct Job {
 }
 
 impl OcrEngine {
-    /// Starts `threads` readers, each with its own copy of the languages' models (`deu+eng`: some 60 MB), and returns
-    /// when all are ready, which takes a moment: call it outside the runtime or with `spawn_blocking`.
+    /// Starts `threads` readers, each with its own copy of the languages' models (`deu+eng`: some 60 MB), and
+    /// returns when all are ready, which takes a moment: call it outside the runtime or with
+    /// `spawn_blocking`.
     pub fn new(languages: &str, threads: usize) -> Result<OcrEngine, OcrError> {
         let well_formed =
             |one: &str| !one.is_empty() && one.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -143,8 +145,8 @@ impl OcrEngine {
         Ok(OcrEngine { queue })
     }
 
-    /// Reads a picture; waits while all threads are busy. When it gives up, the thread does not: Tesseract cannot be
-    /// interrupted, so it finishes the picture first and only then takes the next.
+    /// Reads a picture; waits while all threads are busy. When it gives up, the thread does not: Tesseract
+    /// cannot be interrupted, so it finishes the picture first and only then takes the next.
     pub async fn read(&self, png: Bytes) -> Result<OcrText, OcrError> {
         let (reply, answer) = oneshot::channel();
         let reading = async {
@@ -156,8 +158,9 @@ impl OcrEngine {
     }
 }
 
-/// Starts this program anew, in the same process, if [`REQUIRED_ENV`] is not set as it must be. Call it first in
-/// `main`: whatever was opened or started before is lost. Returns only if nothing had to be done or could be.
+/// Starts this program anew, in the same process, if [`REQUIRED_ENV`] is not set as it must be. Call it first
+/// in `main`: whatever was opened or started before is lost. Returns only if nothing had to be done or could
+/// be.
 pub fn ensure_required_env() -> io::Result<()> {
     let (name, value) = REQUIRED_ENV;
     if env::var(name).as_deref() == Ok(value) {
@@ -231,8 +234,8 @@ fn read(tesseract: &mut TessApi, png: &[u8]) -> Result<OcrText, OcrError> {
     Ok(understand(&table, width, height))
 }
 
-/// Reads Tesseract's table, one element of the page per row: level, page, block, paragraph, line, word, left, top,
-/// width, height, confidence and text; level 5 is a word.
+/// Reads Tesseract's table, one element of the page per row: level, page, block, paragraph, line, word, left,
+/// top, width, height, confidence and text; level 5 is a word.
 fn understand(table: &str, width: u32, height: u32) -> OcrText {
     let (mut words, mut text) = (Vec::<Word>::new(), String::new());
     let (mut line, mut place) = (0, None);
