@@ -29,6 +29,15 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// A short path in the system's temporary folder that stands for a long one, the same each time: a socket's path has
+/// at most 107 bytes.
+pub fn short_folder(long: &Path) -> PathBuf {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    long.hash(&mut hasher);
+    std::env::temp_dir().join(format!("jobcast-{:016x}", hasher.finish()))
+}
+
 /// User and group id of a user of this system.
 pub fn user_ids(name: &str) -> Option<(u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;

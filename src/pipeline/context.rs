@@ -1,6 +1,10 @@
 //! What the stages work with: the tools, opened once a process, and the store.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -54,7 +58,7 @@ pub enum ToolsError {
     #[error("the setting browser.run_as names the user {0:?}, which this system does not have; name another")]
     NoUser(String),
     #[error("the scratch folder {path} cannot be made: {reason}")]
-    Scratch { path: std::path::PathBuf, reason: std::io::Error },
+    Scratch { path: PathBuf, reason: std::io::Error },
 }
 
 impl Context {
@@ -176,9 +180,16 @@ async fn open_ocr(config: &Config) -> Result<OcrEngine, ToolsError> {
     Ok(opened.unwrap_or_else(|error| Err(OcrError::Failed(error.to_string())))?)
 }
 
-/// Where Chromium's profiles go: a folder that the user who runs it can reach.
-fn scratch_dir(data_dir: &Path, run_as: Option<(u32, u32)>) -> Result<std::path::PathBuf, ToolsError> {
-    let path = data_dir.join("scratch");
+/// The longest folder below which Chromium's sockets still have paths that a socket can have.
+const MAX_SCRATCH: usize = 44;
+
+/// Where Chromium's profiles go: a folder that the user who runs it can reach; in the system's temporary folder when
+/// the data directory's path is too long for sockets in it.
+fn scratch_dir(data_dir: &Path, run_as: Option<(u32, u32)>) -> Result<PathBuf, ToolsError> {
+    let mut path = data_dir.join("scratch");
+    if path.as_os_str().len() > MAX_SCRATCH {
+        path = crate::process::short_folder(&path);
+    }
     let failed = |reason| ToolsError::Scratch { path: path.clone(), reason };
     std::fs::create_dir_all(&path).map_err(failed)?;
     if let Some((uid, gid)) = run_as {

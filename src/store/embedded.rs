@@ -346,14 +346,8 @@ fn init(
 /// Where the socket goes: beside the data, or in a short private folder when that path is too long for a socket.
 fn socket_dir(home: &Path, owner: &Owner) -> Result<PathBuf, EmbeddedError> {
     let beside = home.join("run");
-    let chosen = if beside.as_os_str().len() <= MAX_SOCKET_DIR {
-        beside
-    } else {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-        let mut hasher = DefaultHasher::new();
-        home.hash(&mut hasher);
-        std::env::temp_dir().join(format!("jobcast-{:016x}", hasher.finish()))
-    };
+    let fits = beside.as_os_str().len() <= MAX_SOCKET_DIR;
+    let chosen = if fits { beside } else { crate::process::short_folder(&beside) };
     make_private(&chosen, owner)?;
     Ok(chosen)
 }

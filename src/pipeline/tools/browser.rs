@@ -934,7 +934,7 @@ impl Profile {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        let path = work_dir.join(format!("chromium-{}", uuid::Uuid::new_v4().simple()));
+        let path = work_dir.join(format!("chromium-{:08x}", uuid::Uuid::new_v4().as_fields().0));
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let lock = File::open(&path)?;
         lock.lock()?;
