@@ -303,7 +303,7 @@ impl Hub {
         loop {
             let events = self.store.tail(self.delivered(), PAGE).await?;
             let more = events.len() as i64 == PAGE;
-            let lagging = self.lock().take(Announcement::Committed(events));
+            let lagging = self.lock().take_read(events);
             self.feed_all(lagging);
             if !more {
                 return Ok(());
@@ -409,6 +409,19 @@ impl Stream {
         lagging
     }
 
+    /// Takes what was read from the journal, where a position that is missing belongs to a job that was removed.
+    fn take_read(&mut self, events: Vec<Arc<Recorded>>) -> Vec<ClientId> {
+        let mut lagging = Vec::new();
+        for event in events {
+            if event.position > self.delivered {
+                self.deliver(event, &mut lagging);
+            }
+        }
+        self.early = self.early.split_off(&(self.delivered + 1));
+        lagging.extend(self.take(Announcement::Committed(Vec::new())));
+        lagging
+    }
+
     fn deliver(&mut self, event: Arc<Recorded>, lagging: &mut Vec<ClientId>) {
         self.delivered = event.position;
         let mut tell = |id: ClientId, client: &mut Client| {
@@ -436,9 +449,10 @@ impl Stream {
 
     /// The events behind a position, if they are all in memory.
     fn recent_after(&self, position: i64) -> Option<impl Iterator<Item = &Arc<Recorded>>> {
-        let missing = self.delivered - position;
-        let skip = self.recent.len().checked_sub(usize::try_from(missing).ok()?)?;
-        Some(self.recent.iter().skip(skip))
+        let all = position >= self.delivered
+            || self.recent.front().is_some_and(|first| first.position <= position + 1);
+        let skip = self.recent.partition_point(|event| event.position <= position);
+        all.then(|| self.recent.iter().skip(skip))
     }
 
     /// Tells a client the past of a job: from memory if it is there and fits, else by its feeding task. Returns

@@ -2,8 +2,8 @@
 //!
 //! Positions come from one counter row whose lock is held until commit, so their order is the order of commits: a
 //! reader that asks for `position > last` can skip nothing. (A sequence cannot promise this: a transaction that
-//! commits late shows a lower number after a higher one was read.) Positions have no gaps, for a transaction that
-//! rolls back gives its numbers back.
+//! commits late shows a lower number after a higher one was read.) Positions are given out without gaps, for a transaction
+//! that rolls back gives its numbers back; only removing a job leaves one.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 

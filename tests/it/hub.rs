@@ -212,3 +212,28 @@ async fn events_that_another_process_commits_are_delivered_too() {
     wait_for("all events", async || (bucket.seqs(job).len() >= 40).then_some(())).await;
     assert_eq!(bucket.seqs(job), (2..=41).collect::<Vec<i32>>());
 }
+
+#[tokio::test]
+async fn a_removed_job_leaves_a_gap_that_stops_nobody() {
+    let options = crate::support::database().await;
+    let settings = config();
+    let open = || jobcast::store::Store::open(options.clone(), &settings.database);
+    let (here, announcements) = open().await.unwrap();
+    let (there, _unheard) = open().await.unwrap();
+    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let (hub, _stream) = Hub::start(here.clone(), announcements, &settings.realtime).await.unwrap();
+    let removed = planned_job(&there).await;
+    append(&there, removed, 300).await;
+    there.cancel(removed).await.unwrap();
+    there.delete(removed).await.unwrap();
+    let job = planned_job(&there).await;
+    append(&there, job, 3).await;
+    let head = there.position().await.unwrap();
+    wait_for("the hub to come behind the gap", async || (hub.delivered() == head).then_some(())).await;
+    let bucket = Bucket::new(usize::MAX);
+    let id = hub.register(bucket.clone(), 0);
+    hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+    append(&here, job, 1).await;
+    wait_for("its events", async || (bucket.seqs(job).len() == 4).then_some(())).await;
+    assert_eq!(bucket.seqs(job), [2, 3, 4, 5]);
+}
