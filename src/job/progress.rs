@@ -6,7 +6,7 @@ use super::{Job, Phase, Stage};
 pub(super) fn of_job(job: &Job) -> u8 {
     let (settled, total) = of_phase(job);
     let (from, to) = (u32::from(job.phase.starts_at()), u32::from(job.phase.ends_at()));
-    let share = if total == 0 { 0 } else { (to - from) * settled / total };
+    let share = ((to - from) * settled).checked_div(total).unwrap_or(0);
     // The end of a phase is announced by the next one's beginning.
     (from + share).min(to - 1) as u8
 }
@@ -14,7 +14,7 @@ pub(super) fn of_job(job: &Job) -> u8 {
 /// Percent of the phase at work.
 pub(super) fn of_step(job: &Job) -> u8 {
     let (settled, total) = of_phase(job);
-    if total == 0 { 0 } else { (100 * settled / total).min(100) as u8 }
+    (100 * settled).checked_div(total).unwrap_or(0).min(100) as u8
 }
 
 /// Settled and expected items of the phase at work.
