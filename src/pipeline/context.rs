@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     stages::StageError,
     tools::{
-        browser::{BrowserPool, BrowserSettings},
+        browser::{self, BrowserPool, BrowserSettings},
         crawler::CrawlLimits,
         fetch::{FetchError, FetchLimits, Fetcher},
         guard::{Guard, GuardProxy, ProxyLimits},
@@ -55,6 +55,8 @@ pub enum ToolsError {
     Fetcher(#[from] FetchError),
     #[error(transparent)]
     Ocr(#[from] OcrError),
+    #[error("Chromium is not installed: run `apt-get install chromium`, name its program with browser.program, or set pipeline.enabled = false to serve without working on jobs")]
+    NoBrowser,
     #[error("the setting browser.run_as names the user {0:?}, which this system does not have; name another")]
     NoUser(String),
     #[error("the scratch folder {path} cannot be made: {reason}")]
@@ -85,8 +87,11 @@ impl Context {
             }
         };
         let scratch = scratch_dir(data_dir, run_as)?;
+        let program = Some(config.browser.program.clone()).filter(|path| !path.as_os_str().is_empty());
+        // Said now, not by each item of the first job.
+        let program = program.or_else(browser::find_program).filter(|path| path.is_file());
         let browser = BrowserSettings {
-            executable: Some(config.browser.program.clone()).filter(|path| !path.as_os_str().is_empty()),
+            executable: Some(program.ok_or(ToolsError::NoBrowser)?),
             run_as,
             pages: config.pipeline.screenshot_concurrency,
             page_timeout: config.browser.page_timeout,

@@ -1,78 +1,17 @@
 //! `kill -9` of the whole server in the middle of a job, on its embedded database: the job goes on after the restart
 //! and ends as an undisturbed one does.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    process::{Process, free_port},
+    support::{folder, heavy, wait_for},
 };
 
-use serde_json::{Value, json};
-
-use crate::support::{answer, folder, heavy, wait_for};
-
-/// The server as its user starts it.
-struct Process {
-    child: Child,
-    base: String,
-    http: reqwest::Client,
-}
-
-impl Process {
-    async fn start(data_dir: &Path, port: u16) -> Process {
-        let child = Command::new(env!("CARGO_BIN_EXE_jobcast"))
-            .args(["serve", "--demo-shop", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
-            .arg(data_dir)
-            .env_remove("DATABASE_URL")
-            .env("JOBCAST__CRAWLER__DELAY", "0ms")
-            .env("JOBCAST__BROWSER__SETTLE_TIMEOUT", "2s")
-            .env("JOBCAST__LOG__FILTER", "warn")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process =
-            Process { child, base: format!("http://127.0.0.1:{port}"), http: reqwest::Client::new() };
-        wait_for("the server", async || {
-            process.http.get(format!("{}/readyz", process.base)).send().await.ok()
-        })
-        .await;
-        process
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        answer(self.http.get(format!("{}{path}", self.base)).send().await.unwrap()).await.1
-    }
-
-    async fn submit(&self) -> String {
-        let body = json!({ "shopUrl": format!("{}/demo/shop/", self.base), "maxProducts": 8 });
-        let response = self.http.post(format!("{}/v1/jobs", self.base)).json(&body).send().await.unwrap();
-        let (status, job) = answer(response).await;
-        assert_eq!(status, 201, "{job}");
-        job["id"].as_str().unwrap().to_owned()
-    }
-
-    async fn events(&self, job: &str) -> Vec<Value> {
-        self.get(&format!("/v1/jobs/{job}/events")).await["events"].as_array().unwrap().clone()
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+const SETTINGS: [(&str, &str); 2] =
+    [("JOBCAST__CRAWLER__DELAY", "0ms"), ("JOBCAST__BROWSER__SETTLE_TIMEOUT", "2s")];
 
 /// What a job's events say, less what differs from job to job: ids, times, and in which order items were ready.
 fn results(events: &[Value]) -> BTreeMap<String, usize> {
@@ -119,7 +58,7 @@ async fn kill_9_in_the_middle_costs_no_event_and_repeats_none() {
     let _alone = heavy().await;
     let folder = folder();
     let port = free_port();
-    let server = Process::start(folder.path(), port).await;
+    let server = Process::start(folder.path(), port, &SETTINGS).await;
     let undisturbed = server.submit().await;
     let ended = async |server: &Process, job: &str| {
         wait_for("the job to end", async || {
@@ -143,7 +82,7 @@ async fn kill_9_in_the_middle_costs_no_event_and_repeats_none() {
         })
         .await;
         server.kill();
-        server = Process::start(folder.path(), port).await;
+        server = Process::start(folder.path(), port, &SETTINGS).await;
     }
     let shown = ended(&server, &job).await;
     assert_eq!(shown["status"], "completed", "{shown}");

@@ -4,6 +4,8 @@ mod contract;
 mod hub;
 mod journal;
 mod kill;
+mod objects;
+mod process;
 mod queue;
 mod rest;
 mod support;

@@ -680,15 +680,15 @@ async fn drive(mut handler: Handler, leash: Leash) {
     }
 }
 
+/// The first Chromium on `PATH`.
+pub fn find_program() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(crate::process::find_program)
+}
+
 fn find_executable(settings: &BrowserSettings) -> Result<PathBuf, CaptureError> {
     let found = match &settings.executable {
         Some(path) => Some(path.clone()).filter(|path| path.is_file()),
-        None => std::env::var_os("PATH").and_then(|path| {
-            let names = ["chromium", "chromium-browser", "google-chrome"];
-            std::env::split_paths(&path)
-                .flat_map(|dir| names.map(|name| dir.join(name)))
-                .find(|path| path.is_file())
-        }),
+        None => find_program(),
     };
     found.ok_or_else(|| {
         let place = settings.executable.as_ref().map_or("PATH".into(), |path| path.display().to_string());
