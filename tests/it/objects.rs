@@ -74,7 +74,7 @@ async fn objects_rest_in_a_bucket_and_load_from_their_address() {
 
     let wrong = Process::start(folder.path(), free_port(), &settings("another-secret")).await;
     let (status, body, _) = store_a_picture(&wrong).await;
-    assert_eq!((status, &body["success"]), (500, &json!(false)), "{body}");
+    assert_eq!((status, &body["success"]), (503, &json!(false)), "{body}");
     let unread = wrong.http.get(address.replace(&server_base(&address), &wrong.base)).send().await.unwrap();
     assert_eq!(unread.status().as_u16(), 503);
 }
