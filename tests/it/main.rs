@@ -1,7 +1,10 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
+mod compat;
 mod hub;
 mod journal;
 mod queue;
+mod raw_client;
 mod rest;
+mod socketio;
 mod support;
