@@ -1,4 +1,59 @@
-//! Jobcast.
+//! Jobcast runs automation jobs and tells web pages about them live, over Socket.IO, without ever losing an event.
+//!
+//! # The house
+//!
+//! ```text
+//! main ─▶ app ─▶ { http, dialects, realtime, pipeline } ─▶ store ─▶ { job, product } ─▶ event
+//! ```
+//!
+//! An arrow means "may import"; `config` and `process` are leaves that everybody may use; `dialects` may use `http`'s
+//! state, for they are more routes. `http`, `realtime` and `pipeline` never import each other: **they meet in the
+//! journal**. A test (`tests/it/tidy.rs`) holds this.
+//!
+//! | folder | role |
+//! |---|---|
+//! | [`event`] | the catalogue: THE list of events; payloads, TypeScript and the README's table derive from it. Pure. |
+//! | [`job`] | what a job is and may do: commands in, next state and events out. Pure. |
+//! | [`product`] | what is known of a product, and how a price list is read. Pure. |
+//! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
+//! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
+//! | [`realtime`] | how clients hear of it: the hub, and Socket.IO. |
+//! | [`http`] | the native REST API under `/v1`, objects under `/cdn`, health. |
+//! | [`dialects`] | existing frontends' REST shapes, one folder each. |
+//! | [`app`] | the composition root, and the commands. |
+//!
+//! # One event's way
+//!
+//! A worker ([`pipeline::Worker`]) claims a task, its stage looks at the world and returns a [`store::Change`]: rows,
+//! follow-up tasks, events. [`store::Store::change`] writes all of it in one transaction, with the job's new state that
+//! [`job::Job::decide`] makes of it; the journal's counter row gives each event its position at the very end, so the
+//! order of positions is the order of commits. After the commit the events are announced to this process's
+//! [`realtime::hub::Hub`], which passes them on in the order of positions to the clients in the job's room. If an
+//! announcement is lost, or another process made the commit, the hub finds the event in the journal.
+//!
+//! A client that cannot keep up, or that asks for the past, is fed from the journal at its own pace and handed back
+//! to the live stream at an exact position. So a full buffer, a late page and a restart are one and the same case.
+//!
+//! # What must not be
+//!
+//! * Nobody tells a client anything that is not in the journal first, except progress (`job:progress`,
+//!   `ocr:progress`), of which only the newest counts, and answers to that client alone.
+//! * No SQL outside of [`store`]; no I/O, clock or async in [`event`], [`job`] and [`product`].
+//! * No event after a terminal one (`job:completed`, `job:failed`).
+//! * Locks in the database are taken in one order: a job's row, its tasks, the head of the journal.
+//! * Nothing leaves this machine but through the guard ([`pipeline::tools::guard`]), be it the crawler or Chromium.
+//! * No queue without a bound, no outside program without a time limit, none that outlives this process.
+//! * A refusal is a row of [`job::Code`]; a setting is a line of `config/default.toml`.
+//!
+//! # Where a new thing goes
+//!
+//! | to add | by hand | by itself |
+//! |---|---|---|
+//! | an event | its row in [`event`]'s catalogue, its arm in [`job::JobView::apply`], the emitter | journal, sockets, types, README |
+//! | a stage | its file in `pipeline/stages`, its lines there, its row in [`job::Stage`] | queue, retries, progress, resume |
+//! | a dialect | its folder in [`dialects`], its line there | limits, journal, replay |
+//! | a refusal | its row in [`job::Code`] | every API's wording |
+//! | a setting | its field in [`config`], its line in `config/default.toml` (a test compares) | environment and file |
 
 pub mod app;
 pub mod config;

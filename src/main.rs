@@ -1,20 +1,14 @@
 //! The command line of Jobcast.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::{Command, ExitCode},
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 use jobcast::{
     app::{commands, follow, telemetry},
     config::Config,
+    pipeline::tools::ocr,
 };
-
-/// Tesseract shares a picture among threads so badly that it takes nine times as long; each reader is one thread.
-const OCR_THREADS: (&str, &str) = ("OMP_THREAD_LIMIT", "1");
 
 #[derive(Parser)]
 #[command(
@@ -132,8 +126,9 @@ impl ServeArgs {
 }
 
 fn main() -> ExitCode {
-    if let Some(error) = limit_ocr_threads() {
-        eprintln!("jobcast: cannot start itself with {}={}: {error}", OCR_THREADS.0, OCR_THREADS.1);
+    // Before there is any thread.
+    if let Err(error) = ocr::ensure_required_env() {
+        eprintln!("jobcast: cannot start itself again with Tesseract's threads limited: {error}");
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
@@ -144,6 +139,8 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(cli)));
     match ran {
         Ok(code) => code,
+        // Whoever read the output (`| head`) has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jobcast: {error:#}");
             ExitCode::FAILURE
@@ -175,7 +172,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Submit(submit) => return commands::submit::run(submit).await,
         Verb::Watch { job, server } => {
             let job = job.parse::<jobcast::job::JobId>()?;
-            return Ok(follow::follow(&server.server, job, server.style()).await?.exit_code());
+            return Ok(follow::follow(&server.server, job, server.style()).await?.exit_code().into());
         }
         Verb::CheckConfig { defaults } => commands::check_config::run(&config, defaults)?,
         Verb::Contract { format } => commands::contract::run(format),
@@ -184,18 +181,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts this program again with the variable set, before there is any thread: it is read when the library loads.
-fn limit_ocr_threads() -> Option<std::io::Error> {
-    use std::os::unix::process::CommandExt as _;
-    let (name, value) = OCR_THREADS;
-    if std::env::var_os(name).is_some() {
-        return None;
-    }
-    let program = std::env::current_exe().unwrap_or_else(|_| "jobcast".into());
-    let mut arguments = std::env::args_os();
-    let mut command = Command::new(program);
-    if let Some(first) = arguments.next() {
-        command.arg0(first);
-    }
-    Some(command.args(arguments).env(name, value).exec())
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

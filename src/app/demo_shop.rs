@@ -476,7 +476,7 @@ mod tests {
 
     use super::*;
     use crate::pipeline::tools::matching::{ListedFacts, MatchedBy, Matcher, Thresholds};
-    use crate::pipeline::tools::spreadsheet;
+    use crate::product::price_list;
     use crate::product::{ProductFacts, is_ean13};
 
     fn app() -> Router {
@@ -643,7 +643,7 @@ mod tests {
     fn the_price_list_holds_the_same_products_but_for_its_quirks() {
         let bytes = price_list_xlsx();
         assert!(bytes == price_list_xlsx(), "the same list must be the same bytes");
-        let list = spreadsheet::parse(&bytes, "preisliste.xlsx", spreadsheet::Limits::default()).unwrap();
+        let list = price_list::parse(&bytes, "preisliste.xlsx", price_list::Limits::default()).unwrap();
         assert_eq!(list.errors, []);
         assert_eq!(list.products.len(), products().len() - 1);
         for product in products() {
@@ -675,8 +675,8 @@ mod tests {
 
     #[test]
     fn each_page_finds_its_row_in_the_price_list_and_the_missing_one_none() {
-        let list = spreadsheet::parse(&price_list_xlsx(), "preisliste.xlsx", spreadsheet::Limits::default())
-            .unwrap();
+        let list =
+            price_list::parse(&price_list_xlsx(), "preisliste.xlsx", price_list::Limits::default()).unwrap();
         let listed =
             (0..).zip(list.products).map(|(n, p)| ListedFacts { id: Uuid::from_u128(n), facts: p.facts });
         let matcher = Matcher::new(listed.collect());

@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow};
 use socketioxide::SocketIo;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use url::Url;
 
 use super::demo_shop;
@@ -55,6 +55,7 @@ pub struct Server {
     interrupt_work: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     work: Option<JoinHandle<()>>,
+    stream: AbortOnDropHandle<()>,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
     grace: Duration,
@@ -91,7 +92,7 @@ impl Server {
             }
         }
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
-        let hub = Hub::start(store.clone(), announcements, &config.realtime).await?;
+        let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (socket_layer, sockets) = socketio::layer(hub.clone(), &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
@@ -139,6 +140,7 @@ impl Server {
             interrupt_work,
             http,
             work,
+            stream,
             context,
             postgres,
             grace: config.server.shutdown_grace,
@@ -176,6 +178,7 @@ impl Server {
             tokio::select! {
                 () = stop => None,
                 ended = &mut self.http => Some(anyhow!("the HTTP server ended: {ended:?}")),
+                ended = &mut self.stream => Some(anyhow!("the stream of events ended: {ended:?}")),
                 ended = work => Some(anyhow!("the workers ended: {ended:?}")),
                 () = watch_database(self.postgres.as_ref()) => Some(anyhow!("the embedded database ended; its log tells why")),
             }
@@ -218,6 +221,7 @@ impl Server {
         if let Some(context) = &self.context {
             context.browser.close().await;
         }
+        self.stream.abort();
         let _ = timeout(CLOSE_REQUESTS, self.store.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;

@@ -13,7 +13,7 @@ use axum::{
     routing::{get, post},
 };
 
-pub use error::{Json, internal};
+pub use error::{Json, body_rejection, internal};
 pub use server::{Shell, serve};
 
 use crate::{

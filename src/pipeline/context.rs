@@ -102,7 +102,7 @@ impl Context {
             blobs,
             fetcher: Fetcher::new(&proxy, fetch)?,
             browser: BrowserPool::new(browser),
-            ocr: OcrEngine::new(&config.ocr.languages, config.pipeline.ocr_concurrency)?,
+            ocr: open_ocr(config).await?,
             ocr_timeout: config.ocr.timeout,
             renderer: Arc::new(LabelRenderer::new()),
             crawl,
@@ -167,6 +167,13 @@ impl Context {
         });
         stored.collect()
     }
+}
+
+/// Loading the languages takes a moment.
+async fn open_ocr(config: &Config) -> Result<OcrEngine, ToolsError> {
+    let (languages, threads) = (config.ocr.languages.clone(), config.pipeline.ocr_concurrency);
+    let opened = tokio::task::spawn_blocking(move || OcrEngine::new(&languages, threads)).await;
+    Ok(opened.unwrap_or_else(|error| Err(OcrError::Failed(error.to_string())))?)
 }
 
 /// Where Chromium's profiles go: a folder that the user who runs it can reach.

@@ -1,6 +1,8 @@
 //! What is known of one product: the values that a page declares, a picture shows, a spreadsheet holds and a
 //! label prints.
 
+pub mod price_list;
+
 use serde::{Deserialize, Serialize};
 
 /// The price per piece from a quantity on: "ab 10 Stück 4,50 €".

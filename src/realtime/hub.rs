@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::{
@@ -137,12 +138,12 @@ struct Replay {
 }
 
 impl Hub {
-    /// Starts the stream at the journal's present end.
+    /// Starts the stream at the journal's present end; it ends when the second value is dropped.
     pub async fn start(
         store: Store,
         announcements: mpsc::Receiver<Announcement>,
         settings: &crate::config::Realtime,
-    ) -> Result<Arc<Hub>, StoreError> {
+    ) -> Result<(Arc<Hub>, AbortOnDropHandle<()>), StoreError> {
         let stream = Stream {
             delivered: store.position().await?,
             recent: VecDeque::new(),
@@ -158,8 +159,8 @@ impl Hub {
             replay: settings.replay_on_subscribe,
             max_subscriptions: settings.max_subscriptions,
         });
-        tokio::spawn(hub.clone().run(announcements, settings.poll_interval));
-        Ok(hub)
+        let run = tokio::spawn(hub.clone().run(announcements, settings.poll_interval));
+        Ok((hub, AbortOnDropHandle::new(run)))
     }
 
     /// The position up to which events were delivered.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use serde_json::json;
 use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
 
 use super::{Announcement, Lease, NewTask, Recorded, Row, Store, StoreError, jobs, journal, rows, tasks};
 use crate::{
@@ -84,6 +85,11 @@ impl Store {
             Some((_, Settle::Keep)) | None => {}
         }
         self.finish(tx, state).await
+    }
+
+    /// What jobs have made so far, as `job:completed` would tell it now; in the order of `jobs`.
+    pub async fn summaries(&self, jobs: &[&Job]) -> Result<Vec<serde_json::Value>, StoreError> {
+        summaries(&mut *self.pool.acquire().await?, jobs).await
     }
 
     /// Writes the state and the events of a change, commits and announces it.
@@ -172,28 +178,42 @@ impl Working {
 
 /// The object that `job:completed` carries and the job keeps: counts that pages show.
 async fn summary(tx: &mut PgConnection, job: &Job) -> Result<serde_json::Value, StoreError> {
-    let row = sqlx::query(
-        "SELECT (SELECT count(*) FROM screenshots WHERE job_id = $1),
-                (SELECT count(*) FROM ocr_results WHERE job_id = $1 AND error IS NULL),
-                (SELECT count(*) FROM ocr_results WHERE job_id = $1 AND error IS NOT NULL),
-                (SELECT count(*) FROM matches WHERE job_id = $1 AND success),
-                (SELECT count(*) FROM matches WHERE job_id = $1 AND NOT success),
-                (SELECT count(*) FROM labels WHERE job_id = $1 AND error IS NULL),
-                (SELECT coalesce(avg(confidence), 0)::float8 FROM ocr_results WHERE job_id = $1 AND error IS NULL)",
+    summaries(tx, &[job]).await?.pop().ok_or_else(|| StoreError::from(sqlx::Error::RowNotFound))
+}
+
+async fn summaries(
+    connection: &mut PgConnection,
+    jobs: &[&Job],
+) -> Result<Vec<serde_json::Value>, StoreError> {
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.0).collect();
+    let rows = sqlx::query(
+        "SELECT (SELECT count(*) FROM screenshots WHERE job_id = job.id),
+                (SELECT count(*) FROM ocr_results WHERE job_id = job.id AND error IS NULL),
+                (SELECT count(*) FROM ocr_results WHERE job_id = job.id AND error IS NOT NULL),
+                (SELECT count(*) FROM matches WHERE job_id = job.id AND success),
+                (SELECT count(*) FROM matches WHERE job_id = job.id AND NOT success),
+                (SELECT count(*) FROM labels WHERE job_id = job.id AND error IS NULL),
+                (SELECT coalesce(avg(confidence), 0)::float8 FROM ocr_results WHERE job_id = job.id AND error IS NULL)
+         FROM UNNEST($1::uuid[]) WITH ORDINALITY AS job (id, place) ORDER BY place",
     )
-    .bind(job.id.0)
-    .fetch_one(tx)
+    .bind(&ids)
+    .fetch_all(connection)
     .await?;
-    let count = |i: usize| row.try_get::<i64, _>(i);
-    let confidence: f64 = row.try_get(6)?;
-    Ok(json!({
-        "totalProducts": count(0)?,
-        "successfulOCR": count(1)?,
-        "failedOCR": count(2)?,
-        "successfulMatches": count(3)?,
-        "failedMatches": count(4)?,
-        "labelsGenerated": count(5)?,
-        "averageConfidence": (confidence * 10.0).round() / 10.0,
-        "skipped": job.errors.len(),
-    }))
+    jobs.iter()
+        .zip(rows)
+        .map(|(job, row)| {
+            let count = |i: usize| row.try_get::<i64, _>(i);
+            let confidence: f64 = row.try_get(6)?;
+            Ok(json!({
+                "totalProducts": count(0)?,
+                "successfulOCR": count(1)?,
+                "failedOCR": count(2)?,
+                "successfulMatches": count(3)?,
+                "failedMatches": count(4)?,
+                "labelsGenerated": count(5)?,
+                "averageConfidence": (confidence * 10.0).round() / 10.0,
+                "skipped": job.errors.len(),
+            }))
+        })
+        .collect()
 }

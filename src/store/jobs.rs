@@ -70,17 +70,29 @@ impl Store {
     ///
     /// # Errors
     /// A rejection that names what is wrong with the request.
-    pub async fn submit(&self, mut request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
+    pub async fn submit(&self, request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
+        let (name, config) = self.check(request, limits).await?;
+        let id = JobId(Uuid::now_v7());
+        self.create(NewJob { id, job_type: JobType::Automation, name, config: Some(config) }).await?;
+        Ok(id)
+    }
+
+    /// The name and configuration of the job that a request would become; nothing is accepted yet.
+    ///
+    /// # Errors
+    /// A rejection that names what is wrong with the request.
+    pub async fn check(
+        &self,
+        mut request: JobRequest,
+        limits: &RequestLimits,
+    ) -> Result<(String, JobConfig), StoreError> {
         let Some(template) = self.template(&request.template_id).await? else {
             let known = self.template_ids().await?.join(", ");
             let message = format!("There is no label template of that name; there are {known}.");
             return Err(Rejection::new(Code::UnknownTemplate, message).into());
         };
         request.template_id = template.id;
-        let (name, config) = request.check(limits)?;
-        let id = JobId(Uuid::now_v7());
-        self.create(NewJob { id, job_type: JobType::Automation, name, config: Some(config) }).await?;
-        Ok(id)
+        Ok(request.check(limits)?)
     }
 
     /// Accepts a job: its row, its first task if it has a plan, and `job:created`.

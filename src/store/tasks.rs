@@ -181,6 +181,12 @@ impl Store {
         Ok(spent)
     }
 
+    /// How many tasks wait for a worker, those of later phases among them.
+    pub async fn pending_tasks(&self) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state IN ('waiting', 'ready')");
+        Ok(count.fetch_one(&self.pool).await?)
+    }
+
     /// Makes tasks that a previous process of this data directory left running ready at once. Only the one process
     /// that owns an embedded database may do this: nobody else can be at work.
     pub async fn take_over(&self) -> Result<u64, StoreError> {

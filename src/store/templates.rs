@@ -39,6 +39,10 @@ impl Store {
 
     /// The template with this id, or with this name in any case or as a slug (`Standard Label`, `standard-label`).
     pub async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
+        // The database takes the character zero for an error of its own.
+        if name.contains('\0') {
+            return Ok(None);
+        }
         let row = sqlx::query(
             "SELECT * FROM templates
              WHERE id = $1 OR lower(name) = lower($1) OR replace(lower(name), ' ', '-') = lower($1)

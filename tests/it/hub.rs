@@ -43,12 +43,12 @@ impl Outlet for Bucket {
     fn send_transient(&self, _: &Transient) {}
 }
 
-async fn hub(replay: ReplayOnSubscribe, recent_events: usize) -> (Store, Arc<Hub>) {
+async fn hub(replay: ReplayOnSubscribe, recent_events: usize) -> (Store, Arc<Hub>, impl Sized) {
     let (store, announcements) = store().await;
     let settings =
         jobcast::config::Realtime { replay_on_subscribe: replay, recent_events, ..config().realtime };
-    let hub = Hub::start(store.clone(), announcements, &settings).await.unwrap();
-    (store, hub)
+    let (hub, stream) = Hub::start(store.clone(), announcements, &settings).await.unwrap();
+    (store, hub, stream)
 }
 
 fn update() -> Event {
@@ -64,7 +64,7 @@ async fn append(store: &Store, job: JobId, times: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_who_come_while_events_flow_get_each_once_and_in_order() {
     for recent_events in [1, 20, 10_000] {
-        let (store, hub) = hub(ReplayOnSubscribe::History, recent_events).await;
+        let (store, hub, _stream) = hub(ReplayOnSubscribe::History, recent_events).await;
         let job = planned_job(&store).await;
         wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
         let writer = tokio::spawn({
@@ -93,7 +93,7 @@ async fn subscribers_who_come_while_events_flow_get_each_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_buffer_is_full_is_fed_at_its_own_pace_and_misses_nothing() {
     for recent_events in [1, 10_000] {
-        let (store, hub) = hub(ReplayOnSubscribe::None, recent_events).await;
+        let (store, hub, _stream) = hub(ReplayOnSubscribe::None, recent_events).await;
         let (job, other) = (planned_job(&store).await, planned_job(&store).await);
         wait_for("the hub", async || (hub.delivered() == 2).then_some(())).await;
         let (slow, fast) = (Bucket::new(10), Bucket::new(usize::MAX));
@@ -126,7 +126,7 @@ async fn a_client_whose_buffer_is_full_is_fed_at_its_own_pace_and_misses_nothing
 
 #[tokio::test]
 async fn since_connect_tells_what_happened_between_connecting_and_subscribing() {
-    let (store, hub) = hub(ReplayOnSubscribe::SinceConnect, 10_000).await;
+    let (store, hub, _stream) = hub(ReplayOnSubscribe::SinceConnect, 10_000).await;
     let job = planned_job(&store).await;
     append(&store, job, 3).await;
     wait_for("the hub", async || (hub.delivered() == 4).then_some(())).await;
@@ -141,7 +141,7 @@ async fn since_connect_tells_what_happened_between_connecting_and_subscribing() 
 
 #[tokio::test]
 async fn a_subscriber_may_name_the_seq_that_it_knows() {
-    let (store, hub) = hub(ReplayOnSubscribe::None, 4).await;
+    let (store, hub, _stream) = hub(ReplayOnSubscribe::None, 4).await;
     let job = planned_job(&store).await;
     append(&store, job, 9).await;
     wait_for("the hub", async || (hub.delivered() == 10).then_some(())).await;
@@ -159,7 +159,7 @@ async fn a_subscriber_may_name_the_seq_that_it_knows() {
 #[tokio::test]
 async fn who_subscribes_to_an_ended_job_is_told_its_end() {
     for replay in [ReplayOnSubscribe::None, ReplayOnSubscribe::SinceConnect] {
-        let (store, hub) = hub(replay, 1).await;
+        let (store, hub, _stream) = hub(replay, 1).await;
         let job = planned_job(&store).await;
         append(&store, job, 5).await;
         store.cancel(job).await.unwrap();
@@ -174,7 +174,7 @@ async fn who_subscribes_to_an_ended_job_is_told_its_end() {
 
 #[tokio::test]
 async fn a_client_in_both_rooms_of_a_job_gets_each_event_once() {
-    let (store, hub) = hub(ReplayOnSubscribe::SinceConnect, 100).await;
+    let (store, hub, _stream) = hub(ReplayOnSubscribe::SinceConnect, 100).await;
     let job = planned_job(&store).await;
     wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
@@ -199,7 +199,7 @@ async fn events_that_another_process_commits_are_delivered_too() {
     let (here, announcements) = open().await.unwrap();
     let (there, _unheard) = open().await.unwrap();
     here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
-    let hub = Hub::start(here.clone(), announcements, &settings.realtime).await.unwrap();
+    let (hub, _stream) = Hub::start(here.clone(), announcements, &settings.realtime).await.unwrap();
     let job = planned_job(&here).await;
     wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);

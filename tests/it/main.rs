@@ -1,10 +1,13 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
 mod compat;
+mod contract;
 mod hub;
 mod journal;
+mod kill;
 mod queue;
 mod raw_client;
 mod rest;
 mod socketio;
 mod support;
+mod tidy;

@@ -19,6 +19,12 @@ use uuid::Uuid;
 /// Nothing that a test waits for takes longer; a wait that does is a failure, and says what it waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Held by a test that fills the machine (a browser, Tesseract), so that two such tests of one process take turns.
+pub async fn heavy() -> tokio::sync::MutexGuard<'static, ()> {
+    static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    HEAVY.lock().await
+}
+
 /// A folder that the database's and the browser's users can reach, gone with the value.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("jobcast-test-").tempdir().unwrap();

@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::signals::Signals;
 use crate::{
     app::{
-        Server, client, demo_shop,
+        Server,
+        client::{self, PriceListJob},
+        demo_shop,
         follow::{self, Style},
         listen,
     },
@@ -32,15 +35,14 @@ pub async fn run(mut config: Config, once: bool) -> anyhow::Result<ExitCode> {
     let shop = server.demo_shop();
     eprintln!("Jobcast listens on {base}; the demo shop is at {shop}");
     let job = async {
-        let fields = client::Start {
+        let job = PriceListJob {
             shop_url: shop.to_string(),
             template_id: "standard-label".into(),
-            name: Some("Labels of the demo shop".into()),
-            max_products: PRODUCTS,
+            config: json!({ "name": "Labels of the demo shop", "maxProducts": PRODUCTS }),
+            file_name: "price-list.xlsx".into(),
+            file: demo_shop::price_list_xlsx(),
         };
-        let job =
-            client::submit_with_price_list(&base, &fields, "price-list.xlsx", demo_shop::price_list_xlsx())
-                .await?;
+        let job = client::submit_with_price_list(&base, job).await?;
         follow::follow(&base, job, Style::Auto).await
     };
     let outcome = tokio::select! {
@@ -48,7 +50,7 @@ pub async fn run(mut config: Config, once: bool) -> anyhow::Result<ExitCode> {
         () = next_signal() => None,
     };
     let code = match &outcome {
-        Some(Ok(outcome)) => outcome.exit_code(),
+        Some(Ok(outcome)) => outcome.exit_code().into(),
         Some(Err(_)) | None => ExitCode::FAILURE,
     };
     if let (Some(Ok(_)), false) = (&outcome, once) {

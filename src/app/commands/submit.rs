@@ -4,10 +4,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
+use serde_json::json;
 use url::Url;
 
 use crate::app::{
-    client,
+    client::{self, PriceListJob},
     follow::{self, Style},
 };
 
@@ -52,21 +53,32 @@ pub struct SubmitArgs {
 /// Submits and follows; the exit code tells how the job ended.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let base = &args.server.server;
-    let start = client::Start {
-        shop_url: args.url.to_string(),
-        template_id: args.template.clone(),
-        name: args.name.clone(),
-        max_products: args.max_products,
-    };
+    let mut options = json!({ "maxProducts": args.max_products });
+    if let Some(name) = &args.name {
+        options["name"] = json!(name);
+    }
     let job = match &args.price_list {
         Some(path) => {
-            let bytes = std::fs::read(path)
+            let file = std::fs::read(path)
                 .with_context(|| format!("cannot read the price list {}", path.display()))?;
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            client::submit_with_price_list(base, &start, &name, bytes).await?
+            let job = PriceListJob {
+                shop_url: args.url.to_string(),
+                template_id: args.template,
+                config: options,
+                file_name: path
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                file,
+            };
+            client::submit_with_price_list(base, job).await?
         }
-        None => client::submit(base, &start).await?,
+        None => {
+            options["shopUrl"] = json!(args.url);
+            options["templateId"] = json!(args.template);
+            client::submit(base, &options).await?
+        }
     };
     let outcome = follow::follow(base, job, args.server.style()).await?;
-    Ok(outcome.exit_code())
+    Ok(outcome.exit_code().into())
 }

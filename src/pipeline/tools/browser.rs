@@ -958,6 +958,9 @@ mod tests {
     use tokio::net::{TcpListener, UdpSocket};
 
     use super::*;
+    use crate::pipeline::tools::fields::read_fields;
+    use crate::pipeline::tools::ocr::OcrEngine;
+    use crate::product::Tier;
 
     /// The shop and the proxy in one: a forward proxy is asked with absolute addresses, so a server that answers them
     /// itself is a proxy to a world of its own, and knows everything that was asked.
@@ -1154,6 +1157,24 @@ mod tests {
         assert_eq!(pixel(&capture.png, 1, 1), [255, 255, 255], "the blue menu is not in the picture");
         let thumbnail = image::load_from_memory(&capture.thumbnail_png).unwrap();
         assert_eq!((thumbnail.width(), thumbnail.height()), (400, (capture.height * 400).div_ceil(1050)));
+        pool.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_in_the_picture_can_be_read_from_it() {
+        let shop = Shop::open().await;
+        let pool = shop.pool();
+        let capture = pool.capture(&at("/product"), &rules()).await.unwrap();
+        let engine = tokio::task::spawn_blocking(|| OcrEngine::new("deu+eng", 1)).await.unwrap().unwrap();
+        let reading = read_fields(&engine.read(capture.png).await.unwrap());
+        assert_eq!(reading.product_name.as_deref(), Some("Drehstuhl Zürich"));
+        assert_eq!(reading.article_number.as_deref(), Some("SW10042"));
+        assert_eq!(reading.price, Some(129.9));
+        assert_eq!(
+            reading.tiers,
+            [Tier { min_quantity: 10, price: 119.5 }, Tier { min_quantity: 50, price: 99.0 }]
+        );
+        assert_eq!(reading.ean.as_deref(), Some("4006381333931"));
         pool.close().await;
     }
 

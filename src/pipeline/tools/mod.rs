@@ -12,4 +12,3 @@ pub mod label;
 pub mod matching;
 pub mod ocr;
 pub mod page;
-pub mod spreadsheet;

@@ -9,6 +9,7 @@ use std::io::{self, Cursor, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use calamine::{Data, DataRef, ExcelDateTime, Reader as _, Xls, Xlsx};
+use serde_json::{Map, Value};
 use zip::ZipArchive;
 
 use crate::product::{ProductFacts, Tier, is_ean13, parse_price};
@@ -100,12 +101,31 @@ pub fn parse(bytes: &[u8], file_name: &str, limits: Limits) -> Result<PriceList,
         _ if bytes.contains(&0) => return Err(SpreadsheetError::UnknownFormat { file: file.name }),
         _ => file.csv(bytes)?,
     };
-    let mut rows = sheet.rows.into_iter();
-    let headers: Vec<String> = match rows.next() {
-        Some((1, cells)) => cells.iter().map(Cell::text).collect(),
-        _ => return Err(SpreadsheetError::NoHeadings { file: file.name }),
-    };
-    Ok(price_list(headers, rows))
+    file.price_list(sheet)
+}
+
+/// Takes rows that came as JSON objects; their keys are the headings, and row 2 is the first of them.
+pub fn from_objects(rows: &[Map<String, Value>], limits: Limits) -> Result<PriceList, SpreadsheetError> {
+    let file = File { name: "The list".into(), limits };
+    let mut sheet = Sheet::default();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (row, object) in rows.iter().enumerate() {
+        for (key, value) in object {
+            let next = places.len();
+            let column = *places.entry(key).or_insert(next);
+            if column == next {
+                file.put(&mut sheet, 0, column, Cell::Text(key.clone()))?;
+            }
+            let cell = match value {
+                Value::Number(number) => number.as_f64().map_or(Cell::Empty, Cell::Number),
+                Value::String(text) => Cell::Text(text.clone()),
+                Value::Bool(truth) => Cell::Text(truth.to_string()),
+                Value::Null | Value::Array(_) | Value::Object(_) => Cell::Empty,
+            };
+            file.put(&mut sheet, row + 1, column, cell)?;
+        }
+    }
+    file.price_list(sheet)
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,6 +169,14 @@ struct File {
 }
 
 impl File {
+    fn price_list(self, sheet: Sheet) -> Result<PriceList, SpreadsheetError> {
+        let mut rows = sheet.rows.into_iter();
+        match rows.next() {
+            Some((1, cells)) => Ok(price_list(cells.iter().map(Cell::text).collect(), rows)),
+            _ => Err(SpreadsheetError::NoHeadings { file: self.name }),
+        }
+    }
+
     fn broken(&self, problem: impl ToString) -> SpreadsheetError {
         // The parsers' own sentences may quote the file at length.
         let problem = problem.to_string().chars().take(200).collect();
@@ -169,6 +197,11 @@ impl File {
 
     /// Puts a cell into its place; `row` and `column` count from 0.
     fn put(&self, sheet: &mut Sheet, row: usize, column: usize, cell: Cell) -> Result<(), SpreadsheetError> {
+        let cell = match cell {
+            // No database takes the character zero.
+            Cell::Text(text) if text.contains('\0') => Cell::Text(text.replace('\0', "")),
+            cell => cell,
+        };
         if let Cell::Text(text) = &cell {
             if text.trim().is_empty() {
                 return Ok(());
@@ -411,9 +444,17 @@ enum Column {
     Other,
 }
 
-const ARTICLE_NUMBER: [&str; 7] =
-    ["artikelnummer", "article number", "sku", "art-nr", "article_number", "art.-nr.", "artikel-nr."];
-const DESCRIPTION: [&str; 7] = [
+const ARTICLE_NUMBER: [&str; 8] = [
+    "artikelnummer",
+    "article number",
+    "sku",
+    "art-nr",
+    "article_number",
+    "art.-nr.",
+    "artikel-nr.",
+    "articlenumber",
+];
+const DESCRIPTION: [&str; 8] = [
     "beschreibung",
     "description",
     "produktbeschreibung",
@@ -421,6 +462,7 @@ const DESCRIPTION: [&str; 7] = [
     "bezeichnung",
     "artikelbezeichnung",
     "produktname",
+    "productname",
 ];
 const ADDITIONAL_INFO: [&str; 5] = ["additional info", "zusatzinfo", "notes", "hinweise", "additional_info"];
 
@@ -438,7 +480,7 @@ fn columns(heading: &str) -> Vec<Column> {
     found.extend(place(&DESCRIPTION).map(Column::Description));
     found.extend(place(&ADDITIONAL_INFO).map(Column::AdditionalInfo));
     match plain {
-        "name" | "bezeichnung" | "artikelbezeichnung" | "produktname" | "product name" => {
+        "name" | "bezeichnung" | "artikelbezeichnung" | "produktname" | "product name" | "productname" => {
             found.push(Column::Name)
         }
         "ean" | "gtin" | "ean-code" | "ean13" | "ean-13" | "ean/gtin" => found.push(Column::Ean),
@@ -677,7 +719,7 @@ mod tests {
     use super::*;
 
     /// The demo shop's price list, saved in the format of old.
-    const XLS: &[u8] = include_bytes!("../../../tests/fixtures/shop/price-list.xls");
+    const XLS: &[u8] = include_bytes!("../../tests/fixtures/shop/price-list.xls");
 
     fn csv(text: &str) -> PriceList {
         parse(text.as_bytes(), "liste.csv", Limits::default()).unwrap()
@@ -726,6 +768,33 @@ mod tests {
         assert_eq!(product.facts.tiers, tiers);
         assert_eq!(product.category.as_deref(), Some("Schrauben & Dübel"));
         assert_eq!(product.custom_fields, BTreeMap::from([("Lager".to_owned(), "2025-03-09".to_owned())]));
+    }
+
+    #[test]
+    fn a_list_may_come_as_objects() {
+        let objects = |json: &str| -> Vec<Map<String, Value>> { serde_json::from_str(json).unwrap() };
+        let rows = objects(
+            r#"[{"articleNumber": 4711, "productName": "Klemme\u0000", "price": 2.5, "stock": null},
+                {"price": "12,50 €", "ean": "4006381333931", "Artikelnummer": "4712", "Beschreibung": "Bolzen"},
+                {"productName": "nameless"}]"#,
+        );
+        let list = from_objects(&rows, Limits::default()).unwrap();
+        let found: Vec<_> = list
+            .products
+            .iter()
+            .map(|p| (p.row, p.facts.article_number.as_deref(), p.facts.name.as_deref(), p.facts.price))
+            .collect();
+        assert_eq!(
+            found,
+            [(2, Some("4711"), Some("Klemme"), Some(2.5)), (3, Some("4712"), Some("Bolzen"), Some(12.5))]
+        );
+        assert_eq!(list.products[1].facts.ean.as_deref(), Some("4006381333931"));
+        assert_eq!(list.errors.len(), 1);
+        assert_eq!(list.errors[0].row, 4);
+
+        let wide: String = (0..101).map(|n| format!("\"k{n}\": 1,")).collect();
+        let wide = objects(&format!("[{{{wide} \"sku\": 1}}]"));
+        assert!(from_objects(&wide, Limits::default()).unwrap_err().to_string().contains("columns"));
     }
 
     #[test]

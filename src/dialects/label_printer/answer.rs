@@ -1,0 +1,133 @@
+//! How this API says yes and no: two shapes of refusals, and successes that every version of the pages can read.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Path},
+    http::{Method, StatusCode, Uri, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    http::internal,
+    job::{Code, JobId, Rejection},
+    store::{BlobsError, StoreError},
+};
+
+/// What stands in front of the routes that refuse in a shape of their own.
+const AUTOMATION: &str = "/api/automation/";
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    body: Value,
+}
+
+impl Refusal {
+    /// `{error}`, the shape of the automation routes.
+    pub fn automation(status: StatusCode, error: impl Into<String>) -> Refusal {
+        Refusal { status, body: json!({ "error": error.into() }) }
+    }
+
+    /// `{error, message}`: what failed, and a sentence that says why.
+    pub fn because(status: StatusCode, error: &str, message: impl Into<String>) -> Refusal {
+        Refusal { status, body: json!({ "error": error, "message": message.into() }) }
+    }
+
+    /// `{success:false, error}`, the shape of all other routes.
+    pub fn plain(status: StatusCode, error: impl Into<String>) -> Refusal {
+        Refusal { status, body: json!({ "success": false, "error": error.into() }) }
+    }
+
+    /// The automation routes' word for an id that no job has.
+    pub fn no_job() -> Refusal {
+        Refusal::automation(StatusCode::NOT_FOUND, "Job not found")
+    }
+}
+
+#[cfg(test)]
+impl Refusal {
+    pub fn body(self) -> Value {
+        self.body
+    }
+}
+
+/// The status of a refusal.
+pub fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+impl From<Rejection> for Refusal {
+    fn from(Rejection { code, message }: Rejection) -> Refusal {
+        match code {
+            Code::JobNotFound | Code::MalformedId => Refusal::no_job(),
+            code => Refusal::automation(status(code), message),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        internal(error).into()
+    }
+}
+
+/// What a client may know when the object store fails: an id that stands in the one log line that tells the cause.
+pub fn objects_failed(error: &BlobsError) -> Rejection {
+    let id = Uuid::new_v4();
+    tracing::error!(%id, %error, "the object store failed");
+    Rejection::new(Code::Unavailable, format!("The object store does not answer; try again. (id {id})"))
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+/// `{success:true, …, data:{…}}`: the first pages read the top level, later ones read `data`.
+pub fn success(body: Value) -> Response {
+    #[derive(Serialize)]
+    struct Success<'a> {
+        success: bool,
+        #[serde(flatten)]
+        body: &'a Value,
+        data: &'a Value,
+    }
+    Json(Success { success: true, body: &body, data: &body }).into_response()
+}
+
+/// The job that a path names. What is no id at all names no job either.
+pub struct Id(pub JobId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Refusal> {
+        #[derive(Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let Path(Named { id }) =
+            Path::from_request_parts(parts, state).await.map_err(|_| Refusal::no_job())?;
+        Ok(Id(id.parse()?))
+    }
+}
+
+/// Any path below `/api` that is no route.
+pub async fn no_route() -> Refusal {
+    Refusal::plain(StatusCode::NOT_FOUND, "Route not found")
+}
+
+/// A route that does not take this method.
+pub async fn no_method(method: Method, uri: Uri) -> Refusal {
+    let sentence = format!("{} does not take {method}.", uri.path());
+    if uri.path().starts_with(AUTOMATION) {
+        Refusal::automation(StatusCode::METHOD_NOT_ALLOWED, sentence)
+    } else {
+        Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, sentence)
+    }
+}

@@ -1,0 +1,218 @@
+//! What the pages ask for when they start a job. One option may stand in several places, and a form sends numbers as
+//! text; here it becomes one request. Pure.
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+use super::answer::Refusal;
+use crate::{
+    event::{Timestamp, format_timestamp},
+    job::JobRequest,
+};
+
+type Fields = Map<String, Value>;
+
+/// A job to be started.
+#[derive(Debug, PartialEq)]
+pub struct Wish {
+    pub request: JobRequest,
+    /// A price list that came as JSON, one object a row.
+    pub rows: Vec<Fields>,
+}
+
+impl Wish {
+    /// Reads the fields of a JSON body or of a form. `now` names a job that has no name.
+    pub fn read(fields: &Fields, now: Timestamp) -> Result<Wish, Refusal> {
+        let fields = &unfolded(fields)?;
+        let config = section(fields, "config");
+        let both = || [Some(fields), config].into_iter().flatten();
+        let below = |name: &'static str| both().filter_map(move |place| section(place, name));
+        // What stands further out wins.
+        let crawl: Vec<&Fields> = both().chain(below("crawlerConfig")).collect();
+        let matching: Vec<&Fields> = below("matcherConfig").collect();
+        let outer: Vec<&Fields> = both().collect();
+
+        let required = |key, sentence| text(&outer, key)?.ok_or_else(|| bad(sentence));
+        let request = JobRequest {
+            shop_url: required("shopUrl", "Shop URL is required")?,
+            template_id: required("templateId", "Template ID is required")?,
+            name: Some(
+                text(&outer, "name")?.unwrap_or_else(|| format!("Automation {}", format_timestamp(now))),
+            ),
+            max_products: number(&crawl, "maxProducts")?.map(whole).transpose()?,
+            follow_pagination: flag(&crawl, "followPagination")?,
+            match_threshold: number(&matching, "threshold")?,
+            import_id: None,
+        };
+        Ok(Wish { request, rows: rows(&outer)? })
+    }
+}
+
+/// A form sends its sections as JSON text.
+fn unfolded(fields: &Fields) -> Result<Fields, Refusal> {
+    let mut fields = fields.clone();
+    for key in ["config", "crawlerConfig", "matcherConfig", "excelData"] {
+        if let Some(Value::String(text)) = fields.get(key) {
+            let value = match text.trim() {
+                "" => Value::Null,
+                text => serde_json::from_str(text).map_err(|_| bad(format!("Invalid {key} JSON")))?,
+            };
+            fields.insert(key.into(), value);
+        }
+    }
+    Ok(fields)
+}
+
+fn section<'a>(fields: &'a Fields, name: &str) -> Option<&'a Fields> {
+    fields.get(name).and_then(Value::as_object)
+}
+
+/// The first value that was filled in.
+fn first<'a>(places: &[&'a Fields], key: &str) -> Option<&'a Value> {
+    let filled =
+        |value: &&Value| !value.is_null() && value.as_str().is_none_or(|text| !text.trim().is_empty());
+    places.iter().find_map(|place| place.get(key).filter(filled))
+}
+
+fn text(places: &[&Fields], key: &str) -> Result<Option<String>, Refusal> {
+    match first(places, key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
+        Some(_) => Err(bad(format!("{key} must be a text."))),
+    }
+}
+
+fn number(places: &[&Fields], key: &str) -> Result<Option<f64>, Refusal> {
+    let read = |value: &Value| match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    first(places, key)
+        .map(|value| read(value).ok_or_else(|| bad(format!("{key} must be a number."))))
+        .transpose()
+}
+
+fn whole(number: f64) -> Result<u32, Refusal> {
+    let fits = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    if fits { Ok(number as u32) } else { Err(bad("maxProducts must be a whole number.")) }
+}
+
+fn flag(places: &[&Fields], key: &str) -> Result<Option<bool>, Refusal> {
+    match first(places, key) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+        Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+        Some(_) => Err(bad(format!("{key} must be true or false."))),
+    }
+}
+
+fn rows(places: &[&Fields]) -> Result<Vec<Fields>, Refusal> {
+    let rows = match first(places, "excelData") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(rows)) => rows.iter().map(|row| row.as_object().cloned()).collect(),
+        Some(_) => None,
+    };
+    rows.ok_or_else(|| {
+        bad("excelData must be a list of rows, each an object such as {\"articleNumber\": \"4711\"}.")
+    })
+}
+
+fn bad(sentence: impl Into<String>) -> Refusal {
+    Refusal::automation(StatusCode::BAD_REQUEST, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(fields: Value) -> Result<Wish, Refusal> {
+        let now = chrono::DateTime::from_timestamp_millis(1_767_679_000_123).unwrap();
+        Wish::read(fields.as_object().unwrap(), now)
+    }
+
+    /// Fields that are enough to start with, and more.
+    fn wish(more: Value) -> JobRequest {
+        let mut fields = json!({ "shopUrl": "https://shop.example.com/", "templateId": "standard-label" });
+        fields.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        read(fields).unwrap().request
+    }
+
+    fn error(fields: Value) -> Value {
+        read(fields).unwrap_err().body()["error"].take()
+    }
+
+    #[test]
+    fn a_job_needs_a_shop_and_a_template() {
+        for shop in [json!({}), json!({ "shopUrl": " " }), json!({ "shopUrl": null, "templateId": "x" })] {
+            assert_eq!(error(shop), "Shop URL is required");
+        }
+        assert_eq!(error(json!({ "shopUrl": "https://shop.example.com/" })), "Template ID is required");
+    }
+
+    #[test]
+    fn a_job_without_a_name_is_named_after_the_moment() {
+        assert_eq!(wish(json!({ "name": "" })).name.unwrap(), "Automation 2026-01-06T05:56:40.123Z");
+        assert_eq!(wish(json!({ "config": { "name": "Spring" } })).name.unwrap(), "Spring");
+        assert_eq!(wish(json!({ "name": "Mine", "config": { "name": "Spring" } })).name.unwrap(), "Mine");
+    }
+
+    #[test]
+    fn an_option_is_found_wherever_a_version_of_the_pages_puts_it() {
+        for place in [
+            json!({ "maxProducts": 3, "followPagination": false }),
+            json!({ "crawlerConfig": { "maxProducts": 3, "followPagination": false } }),
+            json!({ "config": { "maxProducts": 3, "followPagination": false } }),
+            json!({ "config": { "crawlerConfig": { "maxProducts": 3, "followPagination": false } } }),
+            json!({ "config": r#"{"crawlerConfig":{"maxProducts":3,"followPagination":false}}"# }),
+            json!({ "maxProducts": "3", "followPagination": "false" }),
+            json!({ "maxProducts": 3, "followPagination": false, "crawlerConfig": { "maxProducts": 9 } }),
+        ] {
+            let request = wish(place.clone());
+            assert_eq!((request.max_products, request.follow_pagination), (Some(3), Some(false)), "{place}");
+        }
+        for place in [
+            json!({ "matcherConfig": { "threshold": 0.8 } }),
+            json!({ "config": { "matcherConfig": { "threshold": 0.8 } } }),
+            json!({ "matcherConfig": r#"{"threshold":0.8}"# }),
+        ] {
+            assert_eq!(wish(place.clone()).match_threshold, Some(0.8), "{place}");
+        }
+        let silent = wish(json!({ "maxProducts": null, "config": "" }));
+        assert_eq!(
+            (silent.max_products, silent.follow_pagination, silent.match_threshold),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn an_option_of_a_wrong_kind_is_named() {
+        for (more, says) in [
+            (json!({ "config": "{" }), "Invalid config JSON"),
+            (json!({ "maxProducts": "many" }), "maxProducts must be a number."),
+            (json!({ "maxProducts": 1.5 }), "maxProducts must be a whole number."),
+            (json!({ "maxProducts": -1 }), "maxProducts must be a whole number."),
+            (json!({ "followPagination": 1 }), "followPagination must be true or false."),
+            (json!({ "name": 7 }), "name must be a text."),
+            (json!({ "matcherConfig": { "threshold": [] } }), "threshold must be a number."),
+        ] {
+            let mut fields =
+                json!({ "shopUrl": "https://shop.example.com/", "templateId": "standard-label" });
+            fields.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+            assert_eq!(error(fields), says);
+        }
+    }
+
+    #[test]
+    fn a_price_list_may_come_as_rows() {
+        let fields = |rows: Value| json!({ "shopUrl": "x", "templateId": "y", "excelData": rows });
+        let row = json!({ "articleNumber": "4711", "price": 2.5 });
+        assert_eq!(read(fields(json!([row]))).unwrap().rows, [row.as_object().unwrap().clone()]);
+        assert_eq!(read(fields(json!(json!([row]).to_string()))).unwrap().rows.len(), 1);
+        assert!(read(fields(json!([]))).unwrap().rows.is_empty());
+        for bad in [json!("[1]"), json!([1]), json!({ "0": {} })] {
+            assert!(error(fields(bad)).as_str().unwrap().contains("list of rows"));
+        }
+    }
+}
