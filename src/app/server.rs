@@ -47,6 +47,7 @@ pub struct Server {
     /// The address that clients are told.
     pub public: Url,
     pub store: Store,
+    hub: Arc<Hub>,
     ready: Arc<AtomicBool>,
     sockets: SocketIo,
     stop_http: CancellationToken,
@@ -92,7 +93,7 @@ impl Server {
         }
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
-        let (socket_layer, sockets) = socketio::layer(hub, &config.realtime);
+        let (socket_layer, sockets) = socketio::layer(hub.clone(), &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
         let limits = RequestLimits {
@@ -131,6 +132,7 @@ impl Server {
             local,
             public,
             store,
+            hub,
             ready,
             sockets,
             stop_http,
@@ -150,6 +152,11 @@ impl Server {
         let mut url = self.local.clone();
         url.set_path(&format!("{DEMO_SHOP}/"));
         url
+    }
+
+    /// How many clients follow events at the moment.
+    pub fn clients(&self) -> usize {
+        self.hub.clients()
     }
 
     /// Serves until `stop` resolves; `hurry` then cuts the wait for open work short.

@@ -1,5 +1,6 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
+mod compat;
 mod contract;
 mod hub;
 mod journal;
@@ -7,6 +8,8 @@ mod kill;
 mod objects;
 mod process;
 mod queue;
+mod raw_client;
 mod rest;
+mod socketio;
 mod support;
 mod tidy;

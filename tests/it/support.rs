@@ -136,6 +136,11 @@ impl Running {
         &self.server.as_ref().unwrap().store
     }
 
+    /// How many clients follow events at the moment.
+    pub fn clients(&self) -> usize {
+        self.server.as_ref().unwrap().clients()
+    }
+
     /// The folder of its objects and scratch files.
     pub fn data_dir(&self) -> &Path {
         self.folder.path()
