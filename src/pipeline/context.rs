@@ -55,7 +55,9 @@ pub enum ToolsError {
     Fetcher(#[from] FetchError),
     #[error(transparent)]
     Ocr(#[from] OcrError),
-    #[error("Chromium is not installed: run `apt-get install chromium`, name its program with browser.program, or set pipeline.enabled = false to serve without working on jobs")]
+    #[error(
+        "Chromium is not installed: run `apt-get install chromium`, name its program with browser.program, or set pipeline.enabled = false to serve without working on jobs"
+    )]
     NoBrowser,
     #[error("the setting browser.run_as names the user {0:?}, which this system does not have; name another")]
     NoUser(String),

@@ -1,10 +1,6 @@
 //! Stock JavaScript clients of three major versions lose nothing: the real libraries, over real sockets.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    path::Path,
-    process::Stdio,
-};
+use std::collections::HashSet;
 
 use jobcast::{
     event::{
@@ -13,39 +9,21 @@ use jobcast::{
         ScreenshotUploaded,
     },
     job::{Command, JobId},
-    store::{Change, NewJob, Recorded, Store},
+    store::{Change, NewJob, Store},
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout},
-};
-use url::Url;
 use uuid::Uuid;
 
-use crate::support::{Running, planned_job, soon};
-
-/// Which library, and how it may travel.
-#[derive(Clone, Copy, Debug)]
-struct Stock {
-    version: u8,
-    transports: &'static [&'static str],
-}
-
-impl Stock {
-    const V4: Stock = Stock { version: 4, transports: &["polling", "websocket"] };
-    const V4_POLLING: Stock = Stock { version: 4, transports: &["polling"] };
-    const V4_WEBSOCKET: Stock = Stock { version: 4, transports: &["websocket"] };
-    const V3: Stock = Stock { version: 3, transports: &["polling", "websocket"] };
-    const V2: Stock = Stock { version: 2, transports: &["polling", "websocket"] };
-    const ALL: [Stock; 5] = [Stock::V4, Stock::V4_POLLING, Stock::V4_WEBSOCKET, Stock::V3, Stock::V2];
-}
+use crate::{
+    stock_client::{Heard, Page, Stock},
+    support::{Running, planned_job},
+};
 
 /// Each conversation below, with each client.
 macro_rules! with_every_client {
     ($($conversation:ident)*) => { $(
         mod $conversation {
-            use super::Stock;
+            use crate::stock_client::Stock;
 
             #[tokio::test(flavor = "multi_thread")]
             async fn v4() { super::$conversation(Stock::V4).await }
@@ -66,176 +44,6 @@ with_every_client! {
     a_subscription_inside_on_connect_is_never_lost
     subscriptions_are_answered_and_do_what_they_say
     a_burst_arrives_complete_and_in_order
-}
-
-/// An event as a page's listener gets it.
-#[derive(Clone, Debug, PartialEq)]
-struct Heard {
-    name: String,
-    payload: Value,
-    /// The string argument behind the payload.
-    position: Option<String>,
-}
-
-impl Heard {
-    fn of(recorded: &Recorded) -> Heard {
-        Heard {
-            name: recorded.kind.clone().into_owned(),
-            payload: serde_json::from_str(recorded.payload.get()).unwrap(),
-            position: Some(recorded.position.to_string()),
-        }
-    }
-
-    /// The event with its fields.
-    fn decoded(&self) -> Event {
-        Event::decode(Kind::from_wire_name(&self.name).unwrap(), &self.payload.to_string()).unwrap()
-    }
-}
-
-/// A page: one client in a Node process of its own.
-struct Page {
-    stock: Stock,
-    url: Url,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-    transport: String,
-    next_ack: u64,
-    /// Events that came while something else was waited for.
-    put_by: VecDeque<Heard>,
-    /// Ends with the page.
-    _node: Child,
-}
-
-impl Page {
-    /// A connected client.
-    async fn open(stock: Stock, server: &Running) -> Page {
-        let mut page = Page::start(stock, &server.base);
-        page.connect(&[]).await;
-        page
-    }
-
-    fn start(stock: Stock, url: &Url) -> Page {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-        let module = format!("node_modules/socket.io-client-v{}/package.json", stock.version);
-        assert!(
-            folder.join(module).exists(),
-            "the JavaScript clients are not installed; run `make test`, which installs them"
-        );
-        let mut node = tokio::process::Command::new("node")
-            .arg(folder.join("client.mjs"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("node cannot be started ({error}); run `make test`, which installs it")
-            });
-        Page {
-            stock,
-            url: url.clone(),
-            stdin: node.stdin.take().unwrap(),
-            lines: BufReader::new(node.stdout.take().unwrap()).lines(),
-            transport: String::new(),
-            next_ack: 0,
-            put_by: VecDeque::new(),
-            _node: node,
-        }
-    }
-
-    /// Connects, and sends some messages inside `on("connect")`.
-    async fn connect(&mut self, on_connect: &[Value]) {
-        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.wire_name()).collect();
-        let command = json!({ "connect": {
-            "version": self.stock.version, "url": self.url, "listen": names, "onConnect": on_connect,
-            "options": { "transports": self.stock.transports },
-        } });
-        self.command(command).await;
-        loop {
-            let line = self.line().await;
-            if line.get("connected").is_some() {
-                return;
-            }
-            assert!(line.get("upgraded").is_some(), "{:?} connects: {line}", self.stock);
-        }
-    }
-
-    async fn disconnect(&mut self) {
-        self.command(json!({ "disconnect": true })).await;
-        while self.line().await.get("disconnected").is_none() {}
-        self.put_by.clear();
-    }
-
-    async fn emit(&mut self, message: Value) {
-        self.command(json!({ "emit": message })).await;
-    }
-
-    /// Emits and waits for the acknowledgement.
-    async fn call(&mut self, message: Value) -> Value {
-        self.next_ack += 1;
-        let asked = self.next_ack;
-        self.command(json!({ "emit": message, "ack": asked })).await;
-        loop {
-            let mut line = self.line().await;
-            if line["ack"] == asked {
-                let mut answer = line["args"].take();
-                assert_eq!(answer.as_array().unwrap().len(), 1, "an answer is one object: {answer}");
-                return answer[0].take();
-            }
-            self.put_by.extend(heard(line));
-        }
-    }
-
-    /// The next event; everything but events and a change of transport is a failure.
-    async fn hear(&mut self) -> Heard {
-        if let Some(heard) = self.put_by.pop_front() {
-            return heard;
-        }
-        loop {
-            let line = self.line().await;
-            if line.get("upgraded").is_none() {
-                return heard(line.clone()).unwrap_or_else(|| panic!("{:?}: {line}", self.stock));
-            }
-        }
-    }
-
-    /// The next `count` events.
-    async fn hear_many(&mut self, count: usize) -> Vec<Heard> {
-        let mut all = Vec::with_capacity(count);
-        while all.len() < count {
-            all.push(self.hear().await);
-        }
-        all
-    }
-
-    /// That it travels in the end as it was allowed to.
-    async fn settles_on_its_last_transport(&mut self) {
-        while self.transport != *self.stock.transports.last().unwrap() {
-            let line = self.line().await;
-            self.put_by.extend(heard(line));
-        }
-    }
-
-    async fn command(&mut self, command: Value) {
-        self.stdin.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-    }
-
-    async fn line(&mut self) -> Value {
-        let line = soon("a line of the client", self.lines.next_line()).await.unwrap();
-        let line: Value = serde_json::from_str(&line.expect("the client runs on")).unwrap();
-        if let Some(transport) = line.get("connected").or(line.get("upgraded")) {
-            self.transport = transport.as_str().unwrap().to_owned();
-        }
-        line
-    }
-}
-
-fn heard(mut line: Value) -> Option<Heard> {
-    let name = line.get("event")?.as_str()?.to_owned();
-    let mut arguments = line["args"].as_array_mut()?.drain(..);
-    let payload = arguments.next()?;
-    let position = arguments.next().map(|position| position.as_str().expect("a string").to_owned());
-    assert_eq!(arguments.next(), None, "{name} has two arguments at the most");
-    Some(Heard { name, payload, position })
 }
 
 fn update(message: impl Into<String>) -> Event {
@@ -534,7 +342,7 @@ async fn the_label_printers_own_acceptance_test_passes() {
         let [captured] = &named("screenshot:captured")[..] else { panic!("one screenshot:captured") };
         assert_eq!(captured["screenshotId"], answer["screenshotId"]);
         for address in ["url", "productUrl"] {
-            Url::parse(captured[address].as_str().unwrap()).unwrap();
+            url::Url::parse(captured[address].as_str().unwrap()).unwrap();
         }
         let [running, completed] = &named("job:updated")[..] else { panic!("two job:updated") };
         assert_eq!((&running["status"], &completed["status"]), (&json!("running"), &json!("completed")));

@@ -11,5 +11,7 @@ mod queue;
 mod raw_client;
 mod rest;
 mod socketio;
+mod stock_client;
 mod support;
 mod tidy;
+mod whole_job;

@@ -1,6 +1,6 @@
 //! What the tests stand on: a fresh database each, and the real server on port 0.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use jobcast::{
     app::{Server, listen},
@@ -104,7 +104,8 @@ pub struct Running {
     server: Option<Server>,
     pub base: Url,
     pub http: reqwest::Client,
-    folder: tempfile::TempDir,
+    /// Its objects and scratch files; gone with the value.
+    _folder: tempfile::TempDir,
 }
 
 impl Running {
@@ -115,13 +116,6 @@ impl Running {
         Running::start(config).await
     }
 
-    /// The whole server with its demo shop and workers.
-    pub async fn whole() -> Running {
-        let mut config = config();
-        config.server.demo_shop = true;
-        Running::start(config).await
-    }
-
     pub async fn start(mut config: Config) -> Running {
         let folder = folder();
         config.server.data_dir = folder.path().to_owned();
@@ -129,7 +123,7 @@ impl Running {
         let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let server = Server::start(config, listeners).await.unwrap();
         let base = server.local.clone();
-        Running { server: Some(server), base, http: reqwest::Client::new(), folder }
+        Running { server: Some(server), base, http: reqwest::Client::new(), _folder: folder }
     }
 
     pub fn store(&self) -> &Store {
@@ -139,11 +133,6 @@ impl Running {
     /// How many clients follow events at the moment.
     pub fn clients(&self) -> usize {
         self.server.as_ref().unwrap().clients()
-    }
-
-    /// The folder of its objects and scratch files.
-    pub fn data_dir(&self) -> &Path {
-        self.folder.path()
     }
 
     pub fn url(&self, path: &str) -> Url {
@@ -206,6 +195,3 @@ pub async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
-
-/// Shared by tests that count what a client got.
-pub type Log = Arc<std::sync::Mutex<Vec<i64>>>;

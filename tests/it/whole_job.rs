@@ -70,7 +70,8 @@ async fn whole_job_is_seen_alike_by_every_stock_client() {
         seen.push(watched.unwrap());
     }
 
-    let journal: Vec<Heard> = server.store().events(job, 0, 10_000).await.unwrap().iter().map(|e| Heard::of(e)).collect();
+    let journal: Vec<Heard> =
+        server.store().events(job, 0, 10_000).await.unwrap().iter().map(|e| Heard::of(e)).collect();
     for heard in &seen {
         let journaled: Vec<Heard> = heard.iter().filter(|heard| heard.position.is_some()).cloned().collect();
         assert_eq!(journaled, journal, "each milestone once, in order, as it stands in the journal");
@@ -96,7 +97,8 @@ fn has_its_fields(heard: &Heard) {
         assert!(payload.contains_key(&field.name), "{heard:?} lacks {}", field.name);
     }
     for (name, value) in payload {
-        let known = ["jobId", "timestamp"].contains(&&**name) || row.fields.iter().any(|field| field.name == *name);
+        let known =
+            ["jobId", "timestamp"].contains(&&**name) || row.fields.iter().any(|field| field.name == *name);
         assert!(known, "{heard:?} has {name}");
         assert!(!value.is_null(), "{heard:?}");
     }
@@ -112,13 +114,17 @@ fn in_the_order_of_the_plan(journal: &[Heard]) {
             .unwrap_or_else(|| panic!("no {status}"))
     };
     let updates: Vec<_> = ["crawling", "processing-ocr", "matching", "rendering"].map(begins).into();
-    let percent: Vec<_> = updates.iter().map(|at| journal[*at].payload["progress"].as_u64().unwrap()).collect();
+    let percent: Vec<_> =
+        updates.iter().map(|at| journal[*at].payload["progress"].as_u64().unwrap()).collect();
     assert_eq!(percent, [25, 50, 75, 90]);
     assert_eq!((&*journal[0].name, &*journal.last().unwrap().name), ("job:created", "job:completed"));
     let between = |kind: &str, from: usize, to: usize| {
         let places: Vec<usize> =
             journal.iter().enumerate().filter(|(_, heard)| heard.name == kind).map(|(at, _)| at).collect();
-        assert!(places.iter().all(|at| (from..to).contains(at)), "{kind} between {from} and {to}: {places:?}");
+        assert!(
+            places.iter().all(|at| (from..to).contains(at)),
+            "{kind} between {from} and {to}: {places:?}"
+        );
         places.len()
     };
     let products = demo_shop::products().len();
@@ -129,7 +135,10 @@ fn in_the_order_of_the_plan(journal: &[Heard]) {
     assert_eq!(between("match:failed", updates[2], updates[3]), 1);
     assert_eq!(between("label:generated", updates[3], journal.len()), products - 1);
     let summary = &journal.last().unwrap().payload["results"]["summary"];
-    assert_eq!((&summary["totalProducts"], &summary["labelsGenerated"]), (&json!(products), &json!(products - 1)));
+    assert_eq!(
+        (&summary["totalProducts"], &summary["labelsGenerated"]),
+        (&json!(products), &json!(products - 1))
+    );
     let updated: Vec<u64> = journal.iter().filter_map(|heard| heard.payload["progress"].as_u64()).collect();
     assert!(updated.is_sorted(), "{updated:?}");
 }
@@ -139,10 +148,15 @@ async fn the_special_products_are_what_they_are(server: &Running, job: JobId, jo
     let screenshots = store.screenshots(job).await.unwrap();
     let readings = store.ocr_results(job).await.unwrap();
     let number = |facts: &Value| facts["articleNumber"].as_str().unwrap_or_default().to_owned();
-    let reading: HashMap<String, _> = readings.iter().map(|reading| (number(&reading.facts), reading)).collect();
+    let reading: HashMap<String, _> =
+        readings.iter().map(|reading| (number(&reading.facts), reading)).collect();
     assert_eq!(reading.len(), demo_shop::products().len(), "each article number was read, and read right");
     for product in demo_shop::products() {
-        assert!(reading.contains_key(product.article_number.as_str()), "{} was read", product.article_number.as_str());
+        assert!(
+            reading.contains_key(product.article_number.as_str()),
+            "{} was read",
+            product.article_number.as_str()
+        );
     }
     let screenshot = |number: &str| {
         let id = reading[number].screenshot_id;
@@ -167,7 +181,9 @@ async fn the_special_products_are_what_they_are(server: &Running, job: JobId, jo
         assert_eq!(shot.complete, shot.id != screenshot("FP-30034").id, "{}", shot.product_url);
     }
 
-    let of = |kind: &str| journal.iter().filter(move |heard| heard.name == kind).map(|heard| &heard.payload);
+    let of = |kind: &'static str| {
+        journal.iter().filter(move |heard| heard.name == kind).map(|heard| &heard.payload)
+    };
     let unmatched: Vec<&Value> = of("match:failed").map(|payload| &payload["articleNumber"]).collect();
     assert_eq!(unmatched, ["WZ-20051"], "the one that the price list lacks");
     let fuzzy: Vec<String> = of("match:found")
@@ -175,8 +191,12 @@ async fn the_special_products_are_what_they_are(server: &Running, job: JobId, jo
         .map(|payload| payload["ocrResultId"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(fuzzy, [reading["FP-30023"].id.to_string()], "the one whose name alone is in the price list");
-    let names: BTreeSet<&str> = of("screenshot:captured").filter_map(|payload| payload["productName"].as_str()).collect();
-    assert!(names.iter().any(|name| name.contains('ü') || name.contains('ö') || name.contains('ß')), "{names:?}");
+    let names: BTreeSet<&str> =
+        of("screenshot:captured").filter_map(|payload| payload["productName"].as_str()).collect();
+    assert!(
+        names.iter().any(|name| name.contains('ü') || name.contains('ö') || name.contains('ß')),
+        "{names:?}"
+    );
 }
 
 /// Every picture is there, is a PNG, and may be cached and fetched in parts.
@@ -190,7 +210,10 @@ async fn every_address_loads(server: &Running, journal: &[Heard]) {
     assert_eq!(addresses.len(), 3 * demo_shop::products().len() - 1);
     for address in &addresses {
         let response = server.http.get(*address).send().await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"image/png".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"image/png".parse().unwrap())
+        );
         let bytes = response.bytes().await.unwrap();
         image::load_from_memory(&bytes).unwrap_or_else(|error| panic!("{address}: {error}"));
     }
@@ -200,7 +223,10 @@ async fn every_address_loads(server: &Running, journal: &[Heard]) {
     assert!(whole.headers()["cache-control"].to_str().unwrap().contains("immutable"));
     let whole = whole.bytes().await.unwrap();
     let part = server.http.get(address).header("range", "bytes=10-19").send().await.unwrap();
-    assert_eq!((part.status().as_u16(), part.headers()["content-range"].to_str().unwrap()), (206, &*format!("bytes 10-19/{}", whole.len())));
+    assert_eq!(
+        (part.status().as_u16(), part.headers()["content-range"].to_str().unwrap()),
+        (206, &*format!("bytes 10-19/{}", whole.len()))
+    );
     assert_eq!(part.bytes().await.unwrap(), whole[10..20]);
     let known = server.http.get(address).header("if-none-match", tag).send().await.unwrap();
     assert_eq!(known.status().as_u16(), 304);
