@@ -26,7 +26,7 @@ use crate::{
 const PAGE: i64 = 256;
 /// How long an event may be missing between two others before the journal is asked.
 const GAP_PATIENCE: Duration = Duration::from_millis(10);
-/// Waits for room in a client's buffer double from the first to the second.
+/// Waits for room in a client's buffer: the first while it takes something each time, else doubling to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 /// Whether a client took an event.
@@ -69,16 +69,6 @@ pub enum Past {
     After(i32),
 }
 
-impl Door {
-    /// The Socket.IO room.
-    pub fn room(self, job: JobId) -> String {
-        match self {
-            Door::Job => format!("job:{job}"),
-            Door::Automation => format!("automation:{job}"),
-        }
-    }
-}
-
 /// The hub. Shared by all doors of a process.
 pub struct Hub {
     stream: Mutex<Stream>,
@@ -97,7 +87,8 @@ struct Stream {
     early: BTreeMap<i64, Arc<Recorded>>,
     clients: HashMap<ClientId, Client>,
     rooms: HashMap<JobId, Vec<ClientId>>,
-    next_id: u64,
+    /// For clients and replays.
+    last_number: u64,
 }
 
 struct Client {
@@ -128,6 +119,8 @@ struct Behind {
 
 #[derive(Clone, Copy)]
 struct Replay {
+    /// Tells it from another of the same job that took its place.
+    number: u64,
     job: JobId,
     after: i64,
     /// The seq of the event at `after`, or of an earlier one: where to look in the journal.
@@ -151,7 +144,7 @@ impl Hub {
             early: BTreeMap::new(),
             clients: HashMap::new(),
             rooms: HashMap::new(),
-            next_id: 0,
+            last_number: 0,
         };
         let hub = Arc::new(Hub {
             stream: Mutex::new(stream),
@@ -173,13 +166,16 @@ impl Hub {
         self.lock().clients.len()
     }
 
-    /// Lets a client in that connected when `connected_at` had been delivered.
-    pub fn register(&self, outlet: Arc<dyn Outlet>, connected_at: i64) -> ClientId {
+    /// Lets a client in that connected when `connected_at` had been delivered; what everybody was told since then it is
+    /// told first.
+    pub fn register(self: &Arc<Self>, outlet: Arc<dyn Outlet>, connected_at: i64) -> ClientId {
         let mut stream = self.lock();
-        stream.next_id += 1;
-        let id = ClientId(stream.next_id);
-        let client = Client { outlet, connected_at, memberships: HashMap::new(), feed: Feed::Live };
-        stream.clients.insert(id, client);
+        let id = ClientId(stream.next_number());
+        let feed = Feed::Behind(Behind { cursor: connected_at, replays: VecDeque::new() });
+        stream.clients.insert(id, Client { outlet, connected_at, memberships: HashMap::new(), feed });
+        if !matches!(stream.next_step(id), Step::End) {
+            tokio::spawn(self.clone().feed(id));
+        }
         id
     }
 
@@ -230,6 +226,9 @@ impl Hub {
             if past == Past::Default {
                 return Ok(head);
             }
+            // It named what it knows; the replay tells all behind that, in place of what was still to be told.
+            membership.since = now;
+            client.feed.call_off(job);
         } else {
             if client.memberships.len() >= self.max_subscriptions {
                 let message = format!(
@@ -244,7 +243,8 @@ impl Hub {
             stream.rooms.entry(job).or_default().push(id);
         }
         let with_broadcasts = past != Past::Default;
-        let replay = Replay { job, after: from, after_seq: 0, up_to: now, with_broadcasts };
+        let number = stream.next_number();
+        let replay = Replay { number, job, after: from, after_seq: 0, up_to: now, with_broadcasts };
         if stream.replay(id, replay) {
             tokio::spawn(self.clone().feed(id));
         }
@@ -258,6 +258,7 @@ impl Hub {
         let Some(membership) = client.memberships.get_mut(&job) else { return };
         if membership.close(door) {
             client.memberships.remove(&job);
+            client.feed.call_off(job);
             stream.leave_room(job, id);
         }
     }
@@ -324,9 +325,8 @@ impl Hub {
             let step = self.lock().next_step(id);
             let read = match step {
                 Step::End => return,
-                Step::Wait => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSES.1);
+                Step::Wait { moved } => {
+                    pause = rest(pause, moved).await;
                     continue;
                 }
                 Step::Replay(Replay { job, after, after_seq, up_to, .. }) => {
@@ -353,10 +353,7 @@ impl Hub {
                         pause = PAUSES.0;
                         break;
                     }
-                    Passed::Some => {
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(PAUSES.1);
-                    }
+                    Passed::Some { moved } => pause = rest(pause, moved).await,
                     Passed::Gone => return,
                 }
             }
@@ -364,11 +361,21 @@ impl Hub {
     }
 }
 
+/// Waits for room in a client's buffer; returns how long to wait the next time.
+async fn rest(pause: Duration, moved: bool) -> Duration {
+    let pause = if moved { PAUSES.0 } else { pause };
+    tokio::time::sleep(pause).await;
+    (pause * 2).min(PAUSES.1)
+}
+
 enum Step {
     /// The client is live or gone.
     End,
     /// Its buffer is full.
-    Wait,
+    Wait {
+        /// Whether it took something before.
+        moved: bool,
+    },
     Replay(Replay),
     CatchUp {
         jobs: Vec<Uuid>,
@@ -379,7 +386,11 @@ enum Step {
 
 enum Passed {
     All,
-    Some,
+    /// Its buffer is full.
+    Some {
+        /// Whether it took something before.
+        moved: bool,
+    },
     Gone,
 }
 
@@ -505,8 +516,9 @@ impl Stream {
         let Some(client) = self.clients.get_mut(&id) else { return Step::End };
         match (stopped, &mut client.feed) {
             (Some(cursor), Feed::Behind(behind)) => {
+                let moved = cursor > behind.cursor;
                 behind.cursor = cursor;
-                Step::Wait
+                Step::Wait { moved }
             }
             _ => {
                 client.feed = Feed::Live;
@@ -524,10 +536,16 @@ impl Stream {
         complete: bool,
     ) -> Passed {
         let Some(client) = self.clients.get_mut(&id) else { return Passed::Gone };
+        if let (Step::Replay(replay), Feed::Behind(behind)) = (step, &client.feed)
+            && behind.replays.front().is_none_or(|front| front.number != replay.number)
+        {
+            // It was called off while the journal was read.
+            return Passed::All;
+        }
         let mut reached = None;
         while let Some(event) = events.front() {
             let wanted = match step {
-                Step::Replay(replay) => replay.wants(event) && client.memberships.contains_key(&event.job),
+                Step::Replay(replay) => replay.wants(event),
                 _ => client.wants(event),
             };
             if wanted && client.outlet.send(event) == Sent::Full {
@@ -553,9 +571,14 @@ impl Stream {
                     reached.map_or(behind.cursor, |(position, _)| position)
                 };
             }
-            Step::End | Step::Wait => {}
+            Step::End | Step::Wait { .. } => {}
         }
-        if done { Passed::All } else { Passed::Some }
+        if done { Passed::All } else { Passed::Some { moved: reached.is_some() } }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     fn leave_room(&mut self, job: JobId, id: ClientId) {
@@ -564,6 +587,15 @@ impl Stream {
             if room.is_empty() {
                 self.rooms.remove(&job);
             }
+        }
+    }
+}
+
+impl Feed {
+    /// Forgets what of a job's past is still to be told: at most one replay of a job waits.
+    fn call_off(&mut self, job: JobId) {
+        if let Feed::Behind(behind) = self {
+            behind.replays.retain(|replay| replay.job != job);
         }
     }
 }

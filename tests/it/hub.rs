@@ -234,6 +234,50 @@ async fn a_removed_job_leaves_a_gap_that_stops_nobody() {
     let id = hub.register(bucket.clone(), 0);
     hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
     append(&here, job, 1).await;
-    wait_for("its events", async || (bucket.seqs(job).len() == 4).then_some(())).await;
-    assert_eq!(bucket.seqs(job), [2, 3, 4, 5]);
+    wait_for("its events", async || (bucket.seqs(job).len() == 5).then_some(())).await;
+    assert_eq!(bucket.seqs(job), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_new_job_is_told_to_a_client_that_connected_before_and_registers_after_it() {
+    for recent_events in [1, 100] {
+        let (store, hub, _stream) = hub(ReplayOnSubscribe::SinceConnect, recent_events).await;
+        let connected_at = hub.delivered();
+        let jobs = [planned_job(&store).await, planned_job(&store).await];
+        wait_for("the hub", async || (hub.delivered() == 2).then_some(())).await;
+        let bucket = Bucket::new(usize::MAX);
+        hub.register(bucket.clone(), connected_at);
+        wait_for("both", async || (bucket.got.lock().unwrap().len() == 2).then_some(())).await;
+        assert_eq!(*bucket.got.lock().unwrap(), jobs.map(|job| (job, 1)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_that_asks_for_the_past_again_is_told_it_from_the_start_and_once() {
+    for recent_events in [1, 10_000] {
+        for leaves_between in [false, true] {
+            let (store, hub, _stream) = hub(ReplayOnSubscribe::None, recent_events).await;
+            let job = planned_job(&store).await;
+            append(&store, job, 299).await;
+            wait_for("the hub", async || (hub.delivered() == 300).then_some(())).await;
+            let bucket = Bucket::new(10);
+            let id = hub.register(bucket.clone(), hub.delivered());
+            hub.subscribe(id, job, Door::Job, Past::After(0)).await.unwrap();
+            for _ in 0..3 {
+                append(&store, job, 10).await;
+                if leaves_between {
+                    hub.unsubscribe(id, job, Door::Job);
+                }
+                hub.subscribe(id, job, Door::Job, Past::After(0)).await.unwrap();
+            }
+            bucket.room.store(usize::MAX, Ordering::SeqCst);
+            append(&store, job, 1).await;
+            wait_for("the newest event", async || (bucket.seqs(job).last() == Some(&331)).then_some(()))
+                .await;
+            let seqs = bucket.seqs(job);
+            let told_before = seqs.len() - 331;
+            assert!(told_before <= 10, "{told_before} were told before it had room");
+            assert_eq!(seqs[told_before..], (1..=331).collect::<Vec<i32>>());
+        }
+    }
 }
