@@ -2,23 +2,27 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use chrono::Utc;
 use serde_json::json;
 use socketioxide::{
     SendError, SocketError,
-    extract::{AckSender, SocketRef, TryData},
+    extract::{SocketRef, TryData},
 };
 
-use super::message::{Arguments, WISHES, WantsAck, Wish};
+use super::message::{Answer, Arguments, Asked, WISHES, Wish};
 use crate::{
     event::{Anything, Event, Severity, SystemNotification},
     job::{Code, Rejection},
     realtime::hub::{ClientId, Hub, Outlet, Sent},
     store::{Head, Recorded, StoreError, Transient},
 };
+
+/// Waits for room for an answer double from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// What a client may use of this server.
 #[derive(Clone, Copy)]
@@ -28,55 +32,72 @@ pub struct Limits {
 
 /// A socket's state; lives in its extensions, and goes when it leaves.
 pub struct Client {
-    /// Set when the socket is connected: before, a reference back to it could keep both for ever.
-    socket: OnceLock<SocketRef>,
     hub: Arc<Hub>,
     connected_at: i64,
-    id: OnceLock<ClientId>,
     limits: Limits,
+    place: OnceLock<Place>,
     inbox: Mutex<Inbox>,
+}
+
+/// Taken when the socket is connected: before, nothing can be sent, and a reference back to it could keep both for ever.
+struct Place {
+    socket: SocketRef,
+    id: ClientId,
 }
 
 #[derive(Default)]
 struct Inbox {
-    wishes: VecDeque<(Wish, &'static str, Option<AckSender>)>,
-    /// Whether a task is working the queue off.
-    at_work: bool,
+    messages: VecDeque<Message>,
+    work: Work,
+}
+
+/// Whether a task is working the queue off.
+#[derive(Default, PartialEq)]
+enum Work {
+    /// The first messages may be here before the client has its place; they wait for it.
+    #[default]
+    NotYet,
+    Going,
+    Resting,
+    /// The client has left.
+    Over,
+}
+
+/// A message in its turn.
+struct Message {
+    event: &'static str,
+    wish: Result<Wish, Rejection>,
+    answer: Option<Answer>,
 }
 
 impl Client {
     /// Registers all handlers of a socket that is about to connect.
     pub fn prepare(socket: &SocketRef, hub: Arc<Hub>, limits: Limits) {
         let client = Arc::new(Client {
-            socket: OnceLock::new(),
             connected_at: hub.delivered(),
             hub,
-            id: OnceLock::new(),
             limits,
+            place: OnceLock::new(),
             inbox: Mutex::default(),
         });
         socket.extensions.insert(client.clone());
         for (event, door, subscribe) in WISHES {
             let client = Arc::downgrade(&client);
-            let handler = move |socket: SocketRef,
-                                TryData(arguments): TryData<Arguments>,
-                                WantsAck(wants_ack): WantsAck,
-                                ack: AckSender| {
+            let handler = move |TryData(arguments): TryData<Arguments>, Asked(answer): Asked| {
                 if let Some(client) = client.upgrade() {
-                    client.enter(&socket);
-                    let ack = wants_ack.then_some(ack);
                     let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
-                    match Wish::read(event, door, subscribe, &arguments) {
-                        Ok(wish) => client.queue(wish, event, ack),
-                        Err(rejection) => client.refuse(event, ack, &rejection),
-                    }
+                    let wish = Wish::read(event, door, subscribe, &arguments);
+                    client.queue(Message { event, wish, answer });
                 }
                 std::future::ready(())
             };
             socket.on(event, handler);
         }
-        socket.on("ping", |socket: SocketRef| {
-            notify(&socket, Severity::Info, "pong".into(), None);
+        let weak = Arc::downgrade(&client);
+        socket.on("ping", move |Asked(answer): Asked| {
+            if let Some(client) = weak.upgrade() {
+                client.queue(Message { event: "ping", wish: Ok(Wish::Ping), answer });
+            }
             std::future::ready(())
         });
         socket.on_disconnect(|socket: SocketRef| {
@@ -87,110 +108,149 @@ impl Client {
         });
     }
 
-    /// Takes its place in the hub; from here on it is told what everybody is told.
-    pub fn enter(&self, socket: &SocketRef) {
-        let socket = self.socket.get_or_init(|| socket.clone());
-        let id =
-            *self.id.get_or_init(|| self.hub.register(Arc::new(Wire(socket.clone())), self.connected_at));
-        // It may have left while this was on its way here.
-        if !socket.connected() {
+    /// Takes its place in the hub, where it is told what everybody is told, and turns to the messages that are there
+    /// already.
+    pub fn enter(self: &Arc<Self>, socket: SocketRef) {
+        let id = self.hub.register(Arc::new(Wire(socket.clone())), self.connected_at);
+        let _ = self.place.set(Place { socket, id });
+        let mut inbox = self.inbox();
+        if inbox.work == Work::Over {
+            // It left while this was on its way here.
             self.hub.unregister(id);
-        }
-    }
-
-    fn leave(&self) {
-        if let Some(id) = self.id.get() {
-            self.hub.unregister(*id);
-        }
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).wishes.clear();
-    }
-
-    /// Queues a wish behind those that came before it.
-    fn queue(self: &Arc<Self>, wish: Wish, event: &'static str, ack: Option<AckSender>) {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if inbox.wishes.len() >= self.limits.queued_messages {
-            drop(inbox);
-            let message = format!(
-                "{} messages wait already; send the next when one is answered.",
-                self.limits.queued_messages
-            );
-            return self.refuse(event, ack, &Rejection::new(Code::TooMany, message));
-        }
-        inbox.wishes.push_back((wish, event, ack));
-        if !std::mem::replace(&mut inbox.at_work, true) {
+        } else {
+            inbox.work = Work::Going;
             tokio::spawn(self.clone().work());
         }
     }
 
-    /// Works the queue off, one wish after the other.
+    fn leave(&self) {
+        *self.inbox() = Inbox { work: Work::Over, ..Inbox::default() };
+        if let Some(place) = self.place.get() {
+            self.hub.unregister(place.id);
+        }
+    }
+
+    /// Queues a message behind those that came before it.
+    fn queue(self: &Arc<Self>, message: Message) {
+        let mut inbox = self.inbox();
+        if inbox.messages.len() >= self.limits.queued_messages {
+            drop(inbox);
+            let text = format!(
+                "{} messages wait already; send the next when one is answered.",
+                self.limits.queued_messages
+            );
+            // Who neither waits nor reads is not waited for.
+            let _ = self.refuse(&message, &Rejection::new(Code::TooMany, text));
+            return;
+        }
+        match inbox.work {
+            Work::NotYet | Work::Going => inbox.messages.push_back(message),
+            Work::Resting => {
+                inbox.messages.push_back(message);
+                inbox.work = Work::Going;
+                tokio::spawn(self.clone().work());
+            }
+            Work::Over => {}
+        }
+    }
+
+    /// Works the queue off, one message after the other.
     async fn work(self: Arc<Self>) {
         loop {
-            let next = {
-                let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-                let next = inbox.wishes.pop_front();
-                inbox.at_work = next.is_some();
-                next
-            };
-            let Some((wish, event, ack)) = next else { return };
-            match self.fulfil(wish).await {
-                Ok(head) => {
-                    if let Some(ack) = ack {
-                        let answer = match head {
-                            Some(head) => {
-                                json!({ "ok": true, "seq": head.seq, "status": head.status.word() })
-                            }
-                            None => json!({ "ok": true }),
-                        };
-                        let _ = ack.send(&answer);
+            let message = {
+                let mut inbox = self.inbox();
+                match inbox.messages.pop_front() {
+                    Some(message) => message,
+                    None if inbox.work == Work::Over => return,
+                    None => {
+                        inbox.work = Work::Resting;
+                        return;
                     }
                 }
-                Err(StoreError::Rejected(rejection)) => self.refuse(event, ack, &rejection),
+            };
+            let outcome = match message.wish.clone() {
+                Ok(wish) => self.fulfil(wish).await,
+                Err(rejection) => Err(rejection.into()),
+            };
+            match outcome {
+                Ok(head) => {
+                    let answer = match head {
+                        Some(head) => json!({ "ok": true, "seq": head.seq, "status": head.status.word() }),
+                        None => json!({ "ok": true }),
+                    };
+                    if let Some(asked) = &message.answer {
+                        when_there_is_room(|| asked.give(&answer)).await;
+                    }
+                }
                 Err(error) => {
-                    tracing::error!(%error, event, "a client's message could not be handled");
-                    let message = "The server cannot reach its database; try again.";
-                    self.refuse(event, ack, &Rejection::new(Code::Unavailable, message));
+                    let rejection = match error {
+                        StoreError::Rejected(rejection) => rejection,
+                        error => {
+                            tracing::error!(%error, event = message.event, "a client's message could not be handled");
+                            let text = "The server cannot reach its database; try again.";
+                            Rejection::new(Code::Unavailable, text)
+                        }
+                    };
+                    when_there_is_room(|| self.refuse(&message, &rejection)).await;
                 }
             }
         }
     }
 
-    async fn fulfil(&self, wish: Wish) -> Result<Option<Head>, StoreError> {
-        let (Some(&id), Some(socket)) = (self.id.get(), self.socket.get()) else { return Ok(None) };
+    async fn fulfil(self: &Arc<Self>, wish: Wish) -> Result<Option<Head>, StoreError> {
+        let Some(Place { socket, id }) = self.place.get() else { return Ok(None) };
         match wish {
-            Wish::Subscribe { job, door, past } => {
-                let head = self.hub.subscribe(id, job, door, past).await?;
-                socket.join(door.room(job));
-                Ok(Some(head))
-            }
+            Wish::Subscribe { job, door, past } => self.hub.subscribe(*id, job, door, past).await.map(Some),
             Wish::Unsubscribe { job, door } => {
-                self.hub.unsubscribe(id, job, door);
-                socket.leave(door.room(job));
+                self.hub.unsubscribe(*id, job, door);
+                Ok(None)
+            }
+            Wish::Ping => {
+                when_there_is_room(|| notify(socket, Severity::Info, "pong".into(), None)).await;
                 Ok(None)
             }
         }
     }
 
     /// Says no: in the acknowledgement if one was asked for, else by a notification.
-    fn refuse(&self, event: &str, ack: Option<AckSender>, rejection: &Rejection) {
-        let error = json!({ "code": rejection.code.word(), "message": rejection.message });
-        match ack {
-            Some(ack) => {
-                let _ = ack.send(&json!({ "ok": false, "error": error }));
+    fn refuse(&self, message: &Message, rejection: &Rejection) -> Result<(), SendError> {
+        let code = rejection.code.word();
+        match (&message.answer, self.place.get()) {
+            (Some(answer), _) => {
+                let error = json!({ "code": code, "message": rejection.message });
+                answer.give(&json!({ "ok": false, "error": error }))
             }
-            None => {
-                let details = json!({ "event": event, "code": rejection.code.word() });
-                if let Some(socket) = self.socket.get() {
-                    notify(socket, Severity::Error, rejection.message.clone(), Some(Anything(details)));
-                }
+            (None, Some(place)) => {
+                let details = Anything(json!({ "event": message.event, "code": code }));
+                notify(&place.socket, Severity::Error, rejection.message.clone(), Some(details))
             }
+            (None, None) => Ok(()),
         }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn notify(socket: &SocketRef, severity: Severity, message: String, details: Option<Anything>) {
+/// Sends as soon as the socket's buffer has room: events may have filled it, and an answer comes once.
+async fn when_there_is_room(send: impl Fn() -> Result<(), SendError>) {
+    let mut pause = PAUSES.0;
+    while let Err(SendError::Socket(SocketError::InternalChannelFull)) = send() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+fn notify(
+    socket: &SocketRef,
+    severity: Severity,
+    message: String,
+    details: Option<Anything>,
+) -> Result<(), SendError> {
     let event = Event::from(SystemNotification { r#type: severity, message, details });
     // No position: the payload is the only argument and no string, so the client's offset stays what it was.
-    let _ = socket.emit(event.kind().wire_name(), &event.encode(None, Utc::now()));
+    socket.emit(event.kind().wire_name(), &event.encode(None, Utc::now()))
 }
 
 /// A socket as the hub sees it.

@@ -8,7 +8,9 @@ use serde::{
 };
 use serde_json::Value;
 use socketioxide::{
-    adapter::Adapter,
+    SendError,
+    adapter::LocalAdapter,
+    extract::AckSender,
     handler::{FromMessageParts, Value as Packet},
     socket::Socket,
 };
@@ -52,27 +54,54 @@ impl<'de> Deserialize<'de> for Arguments {
     }
 }
 
-/// Whether the client asked for an acknowledgement.
-#[derive(Clone, Copy, Debug)]
-pub struct WantsAck(pub bool);
+/// The acknowledgement that a client waits for.
+pub struct Answer {
+    socket: Arc<Socket>,
+    id: i64,
+}
 
-impl<A: Adapter> FromMessageParts<A> for WantsAck {
+impl Answer {
+    /// Gives the answer.
+    pub fn give(&self, answer: &Value) -> Result<(), SendError> {
+        // The library's sender is good for one attempt; a full buffer takes more.
+        let Ok(sender) = AckSender::from_message_parts(
+            &self.socket,
+            &mut Packet::Str(Default::default(), None),
+            &Some(self.id),
+        );
+        sender.send(answer)
+    }
+}
+
+/// The acknowledgement if the client asked for one.
+pub struct Asked(pub Option<Answer>);
+
+impl FromMessageParts<LocalAdapter> for Asked {
     type Error = Infallible;
 
     fn from_message_parts(
-        _: &Arc<Socket<A>>,
+        socket: &Arc<Socket>,
         _: &mut Packet,
         ack_id: &Option<i64>,
     ) -> Result<Self, Infallible> {
-        Ok(WantsAck(ack_id.is_some()))
+        Ok(Asked(ack_id.map(|id| Answer { socket: socket.clone(), id })))
     }
 }
 
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    Subscribe { job: JobId, door: Door, past: Past },
-    Unsubscribe { job: JobId, door: Door },
+    Subscribe {
+        job: JobId,
+        door: Door,
+        past: Past,
+    },
+    Unsubscribe {
+        job: JobId,
+        door: Door,
+    },
+    /// A `pong`.
+    Ping,
 }
 
 /// The events that carry a [`Wish`].

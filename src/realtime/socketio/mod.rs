@@ -4,7 +4,9 @@
 //! registered in a connect *middleware*, for a client's first message may arrive before the connect handler runs. A
 //! message is taken up in the order in which it came (the library runs handlers' futures side by side), so the
 //! handler itself only queues it and one task a socket works the queue off. And a full packet buffer is not an
-//! error to be logged but makes the hub feed that socket from the journal.
+//! error to be logged: the hub feeds that socket from the journal, and an answer waits for room.
+//!
+//! The hub knows who is in which room; the library's own rooms are not used.
 
 mod client;
 mod message;
@@ -19,10 +21,6 @@ use super::hub::Hub;
 use crate::config;
 use client::Client;
 
-/// The library's limit on a socket's buffer is never to be hit by answers; those get this much room above the
-/// events' own bound.
-const ROOM_FOR_ANSWERS: usize = 256;
-
 /// Builds the layer that answers `/socket.io/`, and the handle that closes all sockets.
 pub fn layer(hub: Arc<Hub>, settings: &config::Realtime) -> (SocketIoLayer, SocketIo) {
     let (layer, io) = SocketIo::builder()
@@ -32,13 +30,13 @@ pub fn layer(hub: Arc<Hub>, settings: &config::Realtime) -> (SocketIoLayer, Sock
         .ws_max_message_size(settings.max_message)
         .ws_max_frame_size(settings.max_message)
         .ws_read_buffer_size(4096)
-        .max_buffer_size(settings.max_buffered_packets + ROOM_FOR_ANSWERS)
+        .max_buffer_size(settings.max_buffered_packets)
         .transports([TransportType::Polling, TransportType::Websocket])
         .build_layer();
     let limits = client::Limits { queued_messages: settings.max_queued_messages };
     let connected = |socket: SocketRef| async move {
         if let Some(client) = socket.extensions.get::<Arc<Client>>() {
-            client.enter(&socket);
+            client.enter(socket);
         }
     };
     let prepare = move |socket: SocketRef| {
