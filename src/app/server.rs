@@ -126,7 +126,8 @@ impl Server {
         let stop_http = CancellationToken::new();
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|address| address.to_string()).collect();
-        let http = tokio::spawn(http::serve(listeners, shell, stop_http.clone()));
+        let http =
+            tokio::spawn(http::serve(listeners, shell, stop_http.clone(), config.realtime.ping_timeout));
         tracing::info!(listening = addresses.join(", "), public = %public, data = %data_dir.display(), "ready");
         Ok(Server {
             local,

@@ -90,19 +90,24 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
         .into_response()
 }
 
-/// Serves connections until `stop`; then no new ones are taken and open requests may end.
+/// Serves connections until `stop`; then no new ones are taken and open requests may end. A peer that takes nothing of
+/// what it is sent for as long as `stall` is disconnected.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     shell: Shell,
     stop: CancellationToken,
+    stall: Duration,
 ) -> std::io::Result<()> {
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
         let router = shell.0.clone().into_make_service_with_connect_info::<SocketAddr>();
         let stop = stop.clone();
         // Small events must not wait for more to come.
-        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        let listener = axum::serve::ListenerExt::tap_io(listener, move |stream| {
             let _ = stream.set_nodelay(true);
+            // A reader that is stuck would hold its socket for ever: the heartbeat waits for the same blocked write.
+            let stall = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, stall);
         });
         servers.spawn(async move {
             axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
