@@ -32,7 +32,6 @@ impl Told {
 pub struct RawClient {
     socket: WebSocketStream<TcpStream>,
     next_ack: u64,
-    /// Events that came while an acknowledgement was waited for.
     put_by: VecDeque<Told>,
 }
 
@@ -92,6 +91,11 @@ impl RawClient {
             Some(told) => Some(told),
             None => self.read().await,
         }
+    }
+
+    /// What came while an answer was waited for.
+    pub fn put_by(&mut self) -> Option<Told> {
+        self.put_by.pop_front()
     }
 
     /// The next event that stands in the journal.
