@@ -44,7 +44,7 @@ impl Heard {
     pub fn of(recorded: &Recorded) -> Heard {
         Heard {
             name: recorded.kind.clone().into_owned(),
-            payload: serde_json::from_str(recorded.payload.get()).unwrap(),
+            payload: as_javascript_has_it(serde_json::from_str(recorded.payload.get()).unwrap()),
             position: Some(recorded.position.to_string()),
         }
     }
@@ -200,4 +200,19 @@ fn heard(mut line: Value) -> Option<Heard> {
     let position = arguments.next().map(|position| position.as_str().expect("a string").to_owned());
     assert_eq!(arguments.next(), None, "{name} has two arguments at the most");
     Some(Heard { name, payload, position })
+}
+
+/// JavaScript knows one kind of number: `100.0` is written `100`.
+fn as_javascript_has_it(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => json!(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(as_javascript_has_it).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, field)| (name, as_javascript_has_it(field))).collect()
+        }
+        other => other,
+    }
 }
