@@ -108,7 +108,11 @@ impl Server {
             max_age: config.objects.max_age,
             ready: ready.clone(),
         };
-        let routes = http::routes().merge(dialects::routes());
+        let mut routes = http::routes().merge(dialects::routes());
+        if config.server.demo_shop {
+            // Robots ask at the root of the host only.
+            routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));
+        }
         let mut shell = Shell::new(routes, api, socket_layer, &config.server);
         if config.server.demo_shop {
             shell = shell.nest(DEMO_SHOP, demo_shop::router());
