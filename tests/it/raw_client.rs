@@ -32,6 +32,7 @@ impl Told {
 pub struct RawClient {
     socket: WebSocketStream<TcpStream>,
     next_ack: u64,
+    /// What came while an answer was waited for.
     put_by: VecDeque<Told>,
 }
 
@@ -93,11 +94,6 @@ impl RawClient {
         }
     }
 
-    /// What came while an answer was waited for.
-    pub fn put_by(&mut self) -> Option<Told> {
-        self.put_by.pop_front()
-    }
-
     /// The next event that stands in the journal.
     pub async fn next_journaled(&mut self) -> Told {
         loop {
@@ -109,22 +105,20 @@ impl RawClient {
     }
 
     async fn read(&mut self) -> Option<Told> {
-        loop {
-            let frame = self.frame().await?;
-            match frame.split_at_checked(2)? {
-                ("42", event) => {
-                    let mut arguments: Vec<Value> = serde_json::from_str(event).unwrap();
-                    let name = arguments.remove(0).as_str().unwrap().to_owned();
-                    return Some(Told::Event { name, arguments });
-                }
-                ("43", ack) => {
-                    let (id, answer) = ack.split_at(ack.find('[').unwrap());
-                    let [answer] = serde_json::from_str(answer).unwrap();
-                    return Some(Told::Ack { id: id.parse().unwrap(), answer });
-                }
-                ("41" | "44", _) => return None,
-                _ => panic!("the server said {frame}"),
+        let frame = self.frame().await?;
+        match frame.split_at_checked(2)? {
+            ("42", event) => {
+                let mut arguments: Vec<Value> = serde_json::from_str(event).unwrap();
+                let name = arguments.remove(0).as_str().unwrap().to_owned();
+                Some(Told::Event { name, arguments })
             }
+            ("43", ack) => {
+                let (id, answer) = ack.split_at(ack.find('[').unwrap());
+                let [answer] = serde_json::from_str(answer).unwrap();
+                Some(Told::Ack { id: id.parse().unwrap(), answer })
+            }
+            ("41" | "44", _) => None,
+            _ => panic!("the server said {frame}"),
         }
     }
 
