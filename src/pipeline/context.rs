@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::sync::Mutex;
@@ -37,7 +36,6 @@ pub struct Context {
     pub fetcher: Fetcher,
     pub browser: BrowserPool,
     pub ocr: OcrEngine,
-    pub ocr_timeout: Duration,
     pub renderer: Arc<LabelRenderer>,
     crawl: CrawlLimits,
     /// The newest last; keyed by what the list was when it was read.
@@ -114,7 +112,6 @@ impl Context {
             fetcher: Fetcher::new(&proxy, fetch)?,
             browser: BrowserPool::new(browser),
             ocr: open_ocr(config).await?,
-            ocr_timeout: config.ocr.timeout,
             renderer: Arc::new(LabelRenderer::new()),
             crawl,
             matchers: Mutex::default(),
@@ -183,7 +180,8 @@ impl Context {
 /// Loading the languages takes a moment.
 async fn open_ocr(config: &Config) -> Result<OcrEngine, ToolsError> {
     let (languages, threads) = (config.ocr.languages.clone(), config.pipeline.ocr_concurrency);
-    let opened = tokio::task::spawn_blocking(move || OcrEngine::new(&languages, threads)).await;
+    let patience = config.ocr.timeout;
+    let opened = tokio::task::spawn_blocking(move || OcrEngine::new(&languages, threads, patience)).await;
     Ok(opened.unwrap_or_else(|error| Err(OcrError::Failed(error.to_string())))?)
 }
 

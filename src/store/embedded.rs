@@ -92,6 +92,7 @@ impl Postgres {
         let socket_dir = socket_dir(&home, &owner)?;
         let began = Instant::now();
         loop {
+            outlive_predecessor(&data).await;
             let log = home.join("server.log");
             let log_file = fs::File::options().create(true).append(true).read(true).open(&log);
             let log_file = log_file.map_err(|e| folder(&log, e))?;
@@ -112,7 +113,7 @@ impl Postgres {
             };
             match server.wait_until_ready(&log, log_from).await {
                 Ok(()) => return Ok(server),
-                Err(reason) if reason.contains("postmaster.pid") && began.elapsed() < PREDECESSOR_TIMEOUT => {
+                Err(reason) if is_predecessors(&reason) && began.elapsed() < PREDECESSOR_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Err(reason) => return Err(EmbeddedError::Start { reason, log }),
@@ -378,6 +379,38 @@ fn supervise(mut command: Command) -> Result<(Pid, Arc<Mutex<bool>>), EmbeddedEr
         .map_err(failed)?;
     let pid = wait.recv().map_err(|_| failed(io::Error::other("its thread ended")))?.map_err(failed)?;
     Ok((pid, exited))
+}
+
+/// Waits until the server of a killed Jobcast is gone. The folder's lock is ours, so whoever still runs on the data is an
+/// orphan that is going down; one that does not come to an end is told to drop everything.
+async fn outlive_predecessor(data: &Path) {
+    let began = Instant::now();
+    while let Some(pid) = predecessor(data) {
+        if began.elapsed() > PREDECESSOR_TIMEOUT {
+            tracing::warn!(
+                pid = pid.as_raw_nonzero(),
+                "a server that was left behind does not end; it is told to drop everything"
+            );
+            let _ = kill_process(pid, Signal::QUIT);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The living Postgres that the data's lock file names.
+fn predecessor(data: &Path) -> Option<Pid> {
+    let lock = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let pid: i32 = lock.lines().next()?.trim().parse().ok()?;
+    // The number may be another program's by now.
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.trim() == "postgres").then(|| Pid::from_raw(pid)).flatten()
+}
+
+/// Whether a start failed because the predecessor was not quite gone.
+fn is_predecessors(reason: &str) -> bool {
+    reason.contains("postmaster.pid") || reason.contains("shared memory block") || reason.contains(".s.PGSQL")
 }
 
 /// The last FATAL (or else last) line that the server wrote behind an offset.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Context, StageError, column, json, match_products, payload};
 use crate::{
-    event::{OcrCompleted, OcrData, OcrFailed, OcrStarted},
+    event::{OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted},
     job::Stage,
     pipeline::tools::fields::{cross_check, read_fields},
     product::ProductFacts,
@@ -24,12 +24,13 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let screenshot = context.store.screenshot(screenshot_id).await?;
     let screenshot = screenshot.ok_or_else(|| StageError::Fatal { why: "its screenshot is gone".into() })?;
     let picture = context.blobs.get(&screenshot.image_key, None).await?;
-    let text = tokio::time::timeout(context.ocr_timeout, context.ocr.read(picture.bytes))
-        .await
-        .map_err(|_| StageError::Retry {
-            why: format!("reading took longer than {} s", context.ocr_timeout.as_secs()),
-        })?
-        .map_err(|error| StageError::Retry { why: error.to_string() })?;
+    let at = |progress| OcrProgress { screenshot_id, progress }.into();
+    context.store.tell(task.lease.job, at(10));
+    let text = context.ocr.read(picture.bytes).await.map_err(|error| {
+        let why = error.to_string();
+        if error.is_retryable() { StageError::Retry { why } } else { StageError::Fatal { why } }
+    })?;
+    context.store.tell(task.lease.job, at(90));
     let page: ProductFacts = column(&screenshot.page_facts)?;
     let reading = read_fields(&text);
     let checked = cross_check(&reading, &page);

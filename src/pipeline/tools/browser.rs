@@ -1174,7 +1174,10 @@ mod tests {
         let shop = Shop::open().await;
         let pool = shop.pool();
         let capture = pool.capture(&at("/product"), &rules()).await.unwrap();
-        let engine = tokio::task::spawn_blocking(|| OcrEngine::new("deu+eng", 1)).await.unwrap().unwrap();
+        let engine = tokio::task::spawn_blocking(|| OcrEngine::new("deu+eng", 1, Duration::from_secs(60)))
+            .await
+            .unwrap()
+            .unwrap();
         let reading = read_fields(&engine.read(capture.png).await.unwrap());
         assert_eq!(reading.product_name.as_deref(), Some("Drehstuhl Zürich"));
         assert_eq!(reading.article_number.as_deref(), Some("SW10042"));

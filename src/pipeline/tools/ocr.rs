@@ -26,8 +26,6 @@ use tokio::time::timeout;
 /// The environment variable, and its value, without which every picture takes several times as long.
 pub const REQUIRED_ENV: (&str, &str) = ("OMP_THREAD_LIMIT", "1");
 
-/// The longest that [`OcrEngine::read`] waits, the queue included.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest side, in pixels, that a picture may have.
 const LARGEST_SIDE: u32 = 20_000;
 /// The most memory that a picture may take unpacked.
@@ -50,8 +48,8 @@ pub enum OcrError {
     Thread(#[from] io::Error),
     #[error("this is no picture that can be read: {0}")]
     BadPicture(String),
-    #[error("Tesseract did not finish within {} s; the picture is too large or too busy", READ_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("Tesseract did not finish within {} s; the picture is too large or too busy", .0.as_secs())]
+    Timeout(Duration),
     #[error("Tesseract failed on this picture: {0}")]
     Failed(String),
 }
@@ -59,7 +57,7 @@ pub enum OcrError {
 impl OcrError {
     /// Whether the same picture may well be read a little later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, OcrError::Timeout)
+        matches!(self, OcrError::Timeout(_))
     }
 }
 
@@ -100,6 +98,8 @@ pub struct Word {
 /// Tesseract on threads of its own.
 pub struct OcrEngine {
     queue: mpsc::Sender<Job>,
+    /// The longest that a picture may take, its wait in the queue included.
+    patience: Duration,
 }
 
 struct Job {
@@ -111,7 +111,7 @@ impl OcrEngine {
     /// Starts `threads` readers, each with its own copy of the languages' models (`deu+eng`: some 60 MB), and
     /// returns when all are ready, which takes a moment: call it outside the runtime or with
     /// `spawn_blocking`.
-    pub fn new(languages: &str, threads: usize) -> Result<OcrEngine, OcrError> {
+    pub fn new(languages: &str, threads: usize, patience: Duration) -> Result<OcrEngine, OcrError> {
         let well_formed =
             |one: &str| !one.is_empty() && one.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !languages.split('+').all(well_formed) {
@@ -142,7 +142,7 @@ impl OcrEngine {
         for ready in ready {
             ready.recv().unwrap_or_else(|_| Err(OcrError::Failed("a thread died at its start".into())))?;
         }
-        Ok(OcrEngine { queue })
+        Ok(OcrEngine { queue, patience })
     }
 
     /// Reads a picture; waits while all threads are busy. When it gives up, the thread does not: Tesseract
@@ -154,7 +154,7 @@ impl OcrEngine {
             self.queue.send(Job { png, reply }).await.map_err(|_| gone())?;
             answer.await.map_err(|_| gone())?
         };
-        timeout(READ_TIMEOUT, reading).await.unwrap_or(Err(OcrError::Timeout))
+        timeout(self.patience, reading).await.unwrap_or(Err(OcrError::Timeout(self.patience)))
     }
 }
 
@@ -279,6 +279,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Draws the lines one below the other, 30 pixels high, the first line's foot at 60.
     fn draw(lines: &[&str]) -> Bytes {
         let line = |(i, text): (usize, &&str)| format!("<text x='40' y='{}'>{text}</text>", 60 + 50 * i);
@@ -299,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn german_text_is_read_word_by_word_with_its_places() {
-        let engine = OcrEngine::new("deu+eng", 1).unwrap();
+        let engine = OcrEngine::new("deu+eng", 1, PATIENCE).unwrap();
         let read =
             engine.read(draw(&["Bürostühle für Größere", "Preis: 1.234,56 € je Stück"])).await.unwrap();
         assert_eq!(read.text, "Bürostühle für Größere\nPreis: 1.234,56 € je Stück");
@@ -313,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn pictures_read_side_by_side_are_not_mixed_up() {
-        let engine = OcrEngine::new("deu+eng", 2).unwrap();
+        let engine = OcrEngine::new("deu+eng", 2, PATIENCE).unwrap();
         let lines: Vec<String> = (0..8).map(|i| format!("Artikel {}", 770_001 + i)).collect();
         let reads = lines.iter().map(|line| engine.read(draw(&[line])));
         let reads = futures_util::future::join_all(reads).await;
@@ -323,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_picture_has_no_words_and_a_broken_one_is_refused() {
-        let engine = OcrEngine::new("eng", 1).unwrap();
+        let engine = OcrEngine::new("eng", 1, PATIENCE).unwrap();
         let empty = engine.read(draw(&[""])).await.unwrap();
         assert_eq!((empty.words.len(), empty.text.as_str(), empty.confidence), (0, "", 0.0));
         for broken in [&b""[..], b"no picture", &draw(&["halb"])[..200]] {
@@ -335,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_picture_that_would_fill_the_memory_is_refused_before_it_is_unpacked() {
-        let engine = OcrEngine::new("eng", 1).unwrap();
+        let engine = OcrEngine::new("eng", 1, PATIENCE).unwrap();
         let mut png = Cursor::new(Vec::new());
         image::GrayImage::new(LARGEST_SIDE + 1, 1).write_to(&mut png, ImageFormat::Png).unwrap();
         let error = engine.read(png.into_inner().into()).await.unwrap_err();
@@ -344,11 +346,11 @@ mod tests {
 
     #[test]
     fn a_missing_language_is_named_with_its_package() {
-        let error = OcrEngine::new("eng+kli_ng", 1).err().unwrap();
+        let error = OcrEngine::new("eng+kli_ng", 1, PATIENCE).err().unwrap();
         assert!(matches!(&error, OcrError::MissingLanguage(missing) if missing == "kli_ng"), "{error}");
         assert!(error.to_string().contains("apt-get install tesseract-ocr-kli-ng"), "{error}");
         for bad in ["", "deu+", "deu eng", "../deu", "deu\0"] {
-            assert!(matches!(OcrEngine::new(bad, 1), Err(OcrError::BadLanguages(_))), "{bad}");
+            assert!(matches!(OcrEngine::new(bad, 1, PATIENCE), Err(OcrError::BadLanguages(_))), "{bad}");
         }
     }
 
