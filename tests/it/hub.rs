@@ -231,11 +231,11 @@ async fn a_removed_job_leaves_a_gap_that_stops_nobody() {
     let head = there.position().await.unwrap();
     wait_for("the hub to come behind the gap", async || (hub.delivered() == head).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
-    let id = hub.register(bucket.clone(), 0);
-    hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+    let id = hub.register(bucket.clone(), hub.delivered());
+    hub.subscribe(id, job, Door::Job, Past::After(1)).await.unwrap();
     append(&here, job, 1).await;
-    wait_for("its events", async || (bucket.seqs(job).len() == 5).then_some(())).await;
-    assert_eq!(bucket.seqs(job), [1, 2, 3, 4, 5]);
+    wait_for("its events", async || (bucket.seqs(job).len() >= 4).then_some(())).await;
+    assert_eq!(bucket.seqs(job), [2, 3, 4, 5]);
 }
 
 #[tokio::test]
