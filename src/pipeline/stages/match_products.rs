@@ -35,18 +35,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let matcher = context.matcher(config.import_id).await?;
 
     let id = task.lease.task;
-    let mut row = MatchRow {
-        id,
-        ocr_result_id,
-        ordinal: task.ordinal,
-        success: false,
-        match_type: None,
-        matched_by: None,
-        score: 0.0,
-        listed: None,
-        warnings: serde_json::json!([]),
-        reason: None,
-    };
+    let mut row = unmatched(task, ocr_result_id);
     let thresholds = Thresholds { product_name: config.match_threshold, ..Thresholds::default() };
     let (event, label): (Event, Option<ProductFacts>) = match matcher.find(&read, &thresholds) {
         Ok(found) => {
@@ -112,9 +101,9 @@ fn word(value: &impl Serialize) -> Result<String, StageError> {
     }
 }
 
-pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
-    let Ok(Item { ocr_result_id }) = payload(task) else { return (Change::default(), why) };
-    let row = MatchRow {
+/// The row of a reading as it is before a product is found.
+fn unmatched(task: &Claimed, ocr_result_id: Uuid) -> MatchRow {
+    MatchRow {
         id: task.lease.task,
         ocr_result_id,
         ordinal: task.ordinal,
@@ -124,8 +113,13 @@ pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
         score: 0.0,
         listed: None,
         warnings: serde_json::json!([]),
-        reason: Some(why.clone()),
-    };
+        reason: None,
+    }
+}
+
+pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
+    let Ok(Item { ocr_result_id }) = payload(task) else { return (Change::default(), why) };
+    let row = MatchRow { reason: Some(why.clone()), ..unmatched(task, ocr_result_id) };
     let failed = MatchFailed { ocr_result_id, reason: why.clone(), article_number: None };
     (Change { rows: vec![Row::Match(row)], events: vec![failed.into()], ..Change::default() }, why)
 }
