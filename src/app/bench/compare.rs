@@ -218,7 +218,6 @@ async fn one(
             tell(kind, scenario, report.latejoin.insert(latejoin::run(&server, numbers.latejoin).await?))
         }
     }
-    server.stop().await?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fmt::Display,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
@@ -27,8 +28,8 @@ use crate::process;
 
 /// How long a start may take; the first one makes a database.
 const START: Duration = Duration::from_secs(120);
-/// How long a server may take to end after SIGTERM.
-const STOP: Duration = Duration::from_secs(60);
+/// How long a server may take to end after SIGTERM; as long as Kubernetes waits.
+const STOP: Duration = Duration::from_secs(30);
 /// How long programs of a killed server may linger.
 const LINGER: Duration = Duration::from_secs(20);
 /// Below the ports that outgoing connections are given: one of those could take the server's port while it restarts.
@@ -214,8 +215,8 @@ impl Server {
     }
 
     /// What a crowd does with this server.
-    pub fn plan(&self, room: impl Into<String>) -> Plan {
-        Plan { address: self.address, protocol: self.protocol, room: room.into(), after: None }
+    pub fn plan(&self, room: impl Display) -> Plan {
+        Plan { address: self.address, protocol: self.protocol, room: room.to_string(), after: None }
     }
 
     /// Processor time up to now; `None` when the process is not known.
@@ -235,15 +236,9 @@ impl Server {
         self.launch().await
     }
 
-    /// SIGTERM, and when it has ended the same server again; returns whether it ended by itself.
+    /// SIGTERM, and when it has ended the same server again; one that does not end in time is killed. Returns whether
+    /// it ended by itself.
     pub async fn stop_and_restart(&mut self) -> anyhow::Result<bool> {
-        let by_itself = self.stop().await?;
-        self.launch().await?;
-        Ok(by_itself)
-    }
-
-    /// SIGTERM; one that does not end in time is killed. Returns whether it ended by itself.
-    pub async fn stop(&mut self) -> anyhow::Result<bool> {
         let child = self.running()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         kill_process(pid.ok_or_else(|| anyhow!("the server is gone"))?, Signal::TERM)?;
@@ -251,6 +246,7 @@ impl Server {
         if !by_itself {
             child.kill().await.context("the server cannot be killed")?;
         }
+        self.launch().await?;
         Ok(by_itself)
     }
 

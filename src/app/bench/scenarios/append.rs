@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{QUIET, everybody};
+use super::{AFTERMATH, QUIET, everybody};
 use crate::app::bench::{
     client::Orders,
     control::{self, Burst},
@@ -79,6 +79,7 @@ pub async fn run(server: &Server, args: Args) -> anyhow::Result<Outcome> {
     let rate = published as f64 / began.elapsed().as_secs_f64();
     let expected = published * args.subscribers as u64;
     crowd.all_delivered(expected, QUIET, &progress).await;
+    sleep(AFTERMATH).await;
     let arrivals = crowd.tally().take_arrivals().into_iter();
     // An event may be announced before its publisher is answered.
     let waits = arrivals.map(|arrival| arrival.at.saturating_sub(committed[(arrival.n / count) as usize]));

@@ -2,8 +2,9 @@
 
 use anyhow::ensure;
 use serde::Serialize;
+use tokio::time::sleep;
 
-use super::{ENTRY, QUIET};
+use super::{AFTERMATH, ENTRY, QUIET};
 use crate::app::bench::{
     client::Orders,
     control::Burst,
@@ -63,6 +64,7 @@ pub async fn run(server: &Server, args: Args) -> anyhow::Result<Outcome> {
         let asked = wire::now();
         client.join();
         client.all_delivered(args.events.into(), QUIET, &progress).await;
+        sleep(AFTERMATH).await;
         let arrivals = client.tally().take_arrivals();
         let after = |at: u64| at.saturating_sub(asked);
         first.extend(arrivals.first().map(|arrival| after(arrival.at)));
