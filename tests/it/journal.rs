@@ -1,15 +1,27 @@
 //! The journal: order, density, the terminal event, what happens when many write at once.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
+use futures_util::future::try_join_all;
 use jobcast::{
+    config::Config,
     event::{Event, JobUpdated},
     job::{Code, Command, JobId, Status},
-    store::{Announcement, Change, NewJob, StoreError},
+    store::{
+        Announcement, Change, NewJob, Store, StoreError,
+        embedded::{Durability, Postgres},
+    },
 };
 use uuid::Uuid;
 
-use crate::support::{planned_job, soon, store};
+use crate::support::{config, folder, milliseconds, planned_job, soon, store};
 
 fn update(message: &str) -> Event {
     let message = Some(message.to_owned());
@@ -112,4 +124,51 @@ async fn commits_are_announced_in_order() {
         }
     }
     assert_eq!(positions, [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: run it alone with a release build and --nocapture; TMPDIR must be on a disk"]
+async fn measure_durable_appends() {
+    const WRITERS: usize = 64;
+    const EACH: usize = 2000;
+    let folder = folder();
+    let run_as = Config::defaults().database.run_as;
+    let server = Postgres::start(folder.path(), &run_as, Durability::Durable).await.unwrap();
+    let (store, mut announcements) = Store::open(server.options(), &config().database).await.unwrap();
+    store.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let mut jobs = Vec::new();
+    for _ in 0..WRITERS {
+        jobs.push(planned_job(&store).await);
+    }
+    let batches = Arc::new(AtomicUsize::new(0));
+    let counted = batches.clone();
+    tokio::spawn(async move {
+        while announcements.recv().await.is_some() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    for (what, jobs) in [("one job", vec![jobs[0]; WRITERS]), ("a job each", jobs)] {
+        let (started, batches_before) = (Instant::now(), batches.load(Ordering::Relaxed));
+        let writers = jobs.into_iter().map(|job| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut durations = Vec::with_capacity(EACH);
+                for _ in 0..EACH {
+                    let called = Instant::now();
+                    store.append(job, vec![update("measured")]).await.unwrap();
+                    durations.push(called.elapsed());
+                }
+                durations
+            })
+        });
+        let durations = try_join_all(writers).await.unwrap().concat();
+        let rate = durations.len() as f64 / started.elapsed().as_secs_f64();
+        let batch = durations.len() as f64 / (batches.load(Ordering::Relaxed) - batches_before) as f64;
+        let durations = milliseconds(durations);
+        println!(
+            "{WRITERS} writers to {what}: {rate:.0} events/s, {batch:.1} a commit, one append {durations}"
+        );
+    }
+    store.close().await;
+    server.stop().await;
 }
