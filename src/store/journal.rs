@@ -276,6 +276,7 @@ impl Appender {
                         for (append, answer) in drained.into_iter().zip(answers) {
                             let _ = append.answer.send(answer);
                         }
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, appends = drained.len(), "a batch could not be appended to the journal");
