@@ -399,7 +399,7 @@ impl Stream {
     fn take(&mut self, announcement: Announcement) -> Vec<ClientId> {
         let mut lagging = Vec::new();
         match announcement {
-            Announcement::Committed(events) => {
+            Announcement::Committed { events, .. } => {
                 for event in events {
                     if event.position > self.delivered {
                         self.early.insert(event.position, event);
@@ -429,7 +429,8 @@ impl Stream {
             }
         }
         self.early = self.early.split_off(&(self.delivered + 1));
-        lagging.extend(self.take(Announcement::Committed(Vec::new())));
+        lagging
+            .extend(self.take(Announcement::Committed { events: Vec::new(), at: std::time::Instant::now() }));
         lagging
     }
 
