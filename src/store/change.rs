@@ -1,6 +1,6 @@
 //! A change of a job: rows, tasks, state and events in one transaction.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use chrono::Utc;
 use serde_json::json;
@@ -127,7 +127,7 @@ impl Store {
         let events = journal::write(&mut tx, &drafts).await?;
         tx.commit().await?;
 
-        self.announce(Announcement::Committed(events.clone()));
+        self.announce(Announcement::Committed { events: events.clone(), at: Instant::now() });
         if let Some(progress) = state.progress {
             self.announce_progress(id, progress);
         }

@@ -5,7 +5,7 @@
 //! commits late shows a lower number after a higher one was read.) Positions are given out without gaps, for a transaction
 //! that rolls back gives its numbers back; only removing a job leaves one.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Instant};
 
 use chrono::Utc;
 use serde_json::value::RawValue;
@@ -270,12 +270,15 @@ impl Appender {
                 let drained: Vec<Append> = std::mem::take(&mut batch);
                 match commit(&pool, &drained).await {
                     Ok(answers) => {
+                        let at = Instant::now();
                         let events =
                             answers.iter().filter_map(|a| a.as_ref().ok()).flatten().cloned().collect();
-                        let _ = announcements.try_send(Announcement::Committed(events));
+                        let _ = announcements.try_send(Announcement::Committed { events, at });
                         for (append, answer) in drained.into_iter().zip(answers) {
                             let _ = append.answer.send(answer);
                         }
+                        // Those who were answered may append again at once: let them, for a fuller batch.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, appends = drained.len(), "a batch could not be appended to the journal");

@@ -16,10 +16,13 @@ mod sessions;
 mod tasks;
 mod templates;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
-    PgPool,
+    Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -42,6 +45,9 @@ use crate::{
 
 /// Announcements that may wait for the hub; the journal has what does not fit.
 const ANNOUNCEMENTS: usize = 4096;
+
+/// A connection that was used within this time is not asked first whether it lives, which would be a round trip.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +80,8 @@ impl From<sqlx::Error> for StoreError {
 /// What a commit or a transient event tells this node's hub and workers.
 #[derive(Clone, Debug)]
 pub enum Announcement {
-    /// Events that are in the journal now, in the order of their positions.
-    Committed(Vec<Arc<Recorded>>),
+    /// Events that are in the journal now, in the order of their positions, and when this process knew.
+    Committed { events: Vec<Arc<Recorded>>, at: Instant },
     /// Progress that is not journaled.
     Transient(Arc<Transient>),
 }
@@ -163,6 +169,15 @@ async fn pool(options: PgConnectOptions, settings: &config::Database) -> Result<
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.acquire_timeout)
         .idle_timeout(Duration::from_secs(300))
+        .test_before_acquire(false)
+        .before_acquire(|connection, state| {
+            Box::pin(async move {
+                if state.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options.application_name("jobcast"))
         .await
         .map_err(OpenError::Connect)

@@ -1,15 +1,29 @@
 //! The journal: order, density, the terminal event, what happens when many write at once.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
+use futures_util::future::try_join_all;
 use jobcast::{
+    config::Config,
     event::{Event, JobUpdated},
     job::{Code, Command, JobId, Status},
-    store::{Announcement, Change, NewJob, StoreError},
+    store::{
+        Announcement, Change, NewJob, Store, StoreError,
+        embedded::{Durability, Postgres},
+    },
 };
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::Barrier;
 use uuid::Uuid;
 
-use crate::support::{planned_job, soon, store};
+use crate::support::{config, database, folder, milliseconds, planned_job, soon, store, wait_for};
 
 fn update(message: &str) -> Event {
     let message = Some(message.to_owned());
@@ -74,6 +88,84 @@ async fn nothing_follows_a_terminal_event() {
     assert_eq!(store.head(job).await.unwrap().status, Status::Cancelled);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_race_with_the_end_of_their_job_precede_it_or_are_refused() {
+    const WRITERS: usize = 8;
+    let (store, _announcements) = store().await;
+    let job = planned_job(&store).await;
+    let all_write = Arc::new(Barrier::new(WRITERS + 1));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let (store, all_write) = (store.clone(), all_write.clone());
+        writers.spawn(async move {
+            let mut accepted = Vec::new();
+            loop {
+                let pair = vec![update(&format!("{writer} first")), update(&format!("{writer} second"))];
+                match store.append(job, pair).await {
+                    Ok(recorded) => accepted.push(recorded.iter().map(|event| event.seq).collect::<Vec<_>>()),
+                    Err(StoreError::Rejected(rejection)) => {
+                        assert_eq!(rejection.code, Code::JobEnded);
+                        return accepted;
+                    }
+                    Err(other) => panic!("expected a refusal, got {other:?}"),
+                }
+                if accepted.len() == 1 {
+                    all_write.wait().await;
+                }
+            }
+        });
+    }
+    soon("every writer's first append", all_write.wait()).await;
+    store.cancel(job).await.unwrap();
+    let accepted = soon("the refusals", writers.join_all()).await.concat();
+    let events = store.tail(0, 1_000_000).await.unwrap();
+    assert_eq!(events.last().unwrap().kind, "job:failed");
+    assert_eq!(events.iter().filter(|event| event.is_terminal()).count(), 1);
+    assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == seq));
+    let firsts = events.iter().filter(|event| event.payload.get().contains(" first")).count();
+    assert_eq!(firsts, accepted.len(), "what was accepted is there, what was refused is not");
+    for seqs in accepted {
+        let told = |seq: i32| events[seq as usize - 1].payload.get();
+        assert_eq!(seqs, [seqs[0], seqs[0] + 1]);
+        assert!(told(seqs[0]).contains(" first") && told(seqs[1]).contains(" second"));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_whose_connection_is_lost_is_answered_and_leaves_nothing_behind() {
+    let options = database().await;
+    let (store, _announcements) = Store::open(options.clone(), &config().database).await.unwrap();
+    store.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let (one, other) = (planned_job(&store).await, planned_job(&store).await);
+    let mut holder = PgConnection::connect_with(&options).await.unwrap();
+    let mut held = holder.begin().await.unwrap();
+    sqlx::query("SELECT FROM journal_head FOR UPDATE").execute(&mut *held).await.unwrap();
+    let end_the_waiting_one = wait_for("the batch to wait for the head", async || {
+        // Within a transaction the statistics are those of its first look.
+        sqlx::query("SELECT pg_stat_clear_snapshot()").execute(&mut *held).await.unwrap();
+        let ended: Vec<bool> = sqlx::query_scalar(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_all(&mut *held)
+        .await
+        .unwrap();
+        (!ended.is_empty()).then_some(())
+    });
+    // This thread alone runs all tasks, so both appends wait before the appender looks.
+    let (first, second, ()) = tokio::join!(
+        store.append(one, vec![update("a"), update("b")]),
+        store.append(other, vec![update("c")]),
+        end_the_waiting_one
+    );
+    assert!(matches!(first, Err(StoreError::Unavailable(_))));
+    assert!(matches!(second, Err(StoreError::Unavailable(_))));
+    held.commit().await.unwrap();
+    let again = store.append(one, vec![update("d")]).await.unwrap();
+    assert_eq!((again[0].position, again[0].seq), (3, 2));
+    assert_eq!(store.head(other).await.unwrap().seq, 1);
+}
+
 #[tokio::test]
 async fn an_append_to_an_unknown_job_is_refused_and_leaves_no_gap() {
     let (store, _announcements) = store().await;
@@ -106,10 +198,59 @@ async fn commits_are_announced_in_order() {
     store.append(job, vec![update("1"), update("2")]).await.unwrap();
     let mut positions = Vec::new();
     while positions.len() < 3 {
-        if let Announcement::Committed(events) = soon("an announcement", announcements.recv()).await.unwrap()
+        if let Announcement::Committed { events, .. } =
+            soon("an announcement", announcements.recv()).await.unwrap()
         {
             positions.extend(events.iter().map(|event| event.position));
         }
     }
     assert_eq!(positions, [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: run it alone with a release build and --nocapture; TMPDIR must be on a disk"]
+async fn measure_durable_appends() {
+    const WRITERS: usize = 64;
+    const EACH: usize = 2000;
+    let folder = folder();
+    let run_as = Config::defaults().database.run_as;
+    let server = Postgres::start(folder.path(), &run_as, Durability::Durable).await.unwrap();
+    let (store, mut announcements) = Store::open(server.options(), &config().database).await.unwrap();
+    store.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let mut jobs = Vec::new();
+    for _ in 0..WRITERS {
+        jobs.push(planned_job(&store).await);
+    }
+    let batches = Arc::new(AtomicUsize::new(0));
+    let counted = batches.clone();
+    tokio::spawn(async move {
+        while announcements.recv().await.is_some() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    for (what, jobs) in
+        [("alone", vec![jobs[0]]), ("to one job", vec![jobs[0]; WRITERS]), ("to a job each", jobs)]
+    {
+        let writing = jobs.len();
+        let (started, batches_before) = (Instant::now(), batches.load(Ordering::Relaxed));
+        let writers = jobs.into_iter().map(|job| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut durations = Vec::with_capacity(EACH);
+                for _ in 0..EACH {
+                    let called = Instant::now();
+                    store.append(job, vec![update("measured")]).await.unwrap();
+                    durations.push(called.elapsed());
+                }
+                durations
+            })
+        });
+        let durations = try_join_all(writers).await.unwrap().concat();
+        let rate = durations.len() as f64 / started.elapsed().as_secs_f64();
+        let batch = durations.len() as f64 / (batches.load(Ordering::Relaxed) - batches_before) as f64;
+        let durations = milliseconds(durations);
+        println!("{writing} writers {what}: {rate:.0} events/s, {batch:.1} a commit, one append {durations}");
+    }
+    store.close().await;
+    server.stop().await;
 }

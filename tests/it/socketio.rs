@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::try_join_all;
 use jobcast::{
     event::{Event, JobUpdated},
     job::JobId,
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     raw_client::{RawClient, Told},
-    support::{Running, config, planned_job, soon, wait_for},
+    support::{Running, config, milliseconds, planned_job, soon, wait_for},
 };
 
 /// Clients of a crowd.
@@ -56,12 +55,6 @@ fn allow_open_files(wanted: u64) {
         setrlimit(Resource::Nofile, limit)
             .unwrap_or_else(|error| panic!("this test opens {wanted} files ({error}); raise `ulimit -n`"));
     }
-}
-
-fn milliseconds(mut durations: Vec<Duration>) -> String {
-    durations.sort_unstable();
-    let at = |share: f64| durations[((durations.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", at(0.5), at(0.99), at(1.0))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -517,29 +510,5 @@ async fn measure_commit_to_client() {
         }
         println!("{subscribers} subscribers, append called to arrival: {}", milliseconds(from_call));
         println!("{subscribers} subscribers, append answered to arrival: {}", milliseconds(from_commit));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: run it alone with a release build and --nocapture"]
-async fn measure_appends() {
-    const WRITERS: usize = 64;
-    const EACH: usize = 1000;
-    let server = Running::quiet().await;
-    let store = server.store();
-    let jobs = try_join_all((0..WRITERS).map(async |_| Ok::<_, ()>(planned_job(store).await))).await.unwrap();
-    for (what, jobs) in [("one job", vec![jobs[0]; WRITERS]), ("a job each", jobs)] {
-        let started = Instant::now();
-        let writers = jobs.into_iter().map(|job| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for _ in 0..EACH {
-                    store.append(job, vec![update("measured")]).await.unwrap();
-                }
-            })
-        });
-        try_join_all(writers).await.unwrap();
-        let rate = (WRITERS * EACH) as f64 / started.elapsed().as_secs_f64();
-        println!("{WRITERS} writers to {what}: {rate:.0} appends a second");
     }
 }

@@ -251,7 +251,7 @@ impl Hub {
                 Ok(Some(Announcement::Transient(progress))) => {
                     self.deliver(|stream| stream.take_progress(progress)).await;
                 }
-                Ok(Some(Announcement::Committed(events))) => {
+                Ok(Some(Announcement::Committed { events, .. })) => {
                     self.deliver(|stream| stream.take_committed(events)).await;
                     if !self.with(|stream| stream.early.is_empty()) {
                         next_poll = next_poll.min(Instant::now() + GAP_PATIENCE);
