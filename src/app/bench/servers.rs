@@ -282,10 +282,9 @@ impl Drop for Server {
         let Some(pid) = child.id() else { return };
         let family = usage::family(pid);
         let _ = child.start_kill();
-        // Its folder is removed next.
-        let began = std::time::Instant::now();
-        while family.iter().any(|pid| usage::is_alive(*pid)) && began.elapsed() < LINGER {
-            std::thread::sleep(Duration::from_millis(20));
+        // Its folder is removed next, and its database writes to it to the last.
+        for pid in family {
+            usage::await_end(pid, LINGER);
         }
     }
 }

@@ -1,8 +1,12 @@
 //! What a process and those that it started have used, as the kernel tells it under /proc.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use serde::Serialize;
 
 /// Processor time, user and system, in seconds.
@@ -63,9 +67,13 @@ pub fn family(pid: u32) -> Vec<u32> {
     descendants(pid, &processes())
 }
 
-/// Whether a process is there.
-pub fn is_alive(pid: u32) -> bool {
-    fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+/// Blocks until a process has ended, be it a child of ours or not, but not for longer than `within`.
+pub fn await_end(pid: u32, within: Duration) {
+    let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return };
+    // One that is gone already has none.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let within = Timespec::try_from(within).unwrap_or_default();
+    let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within));
 }
 
 /// Bytes of memory of a process, what it shares divided by those who share it.
@@ -123,6 +131,19 @@ mod tests {
         let pid = std::process::id();
         assert!(memory(pid).unwrap() > 100_000);
         assert!(cpu(pid).unwrap().own >= 0.0);
-        assert!(is_alive(pid));
+        // There is no process of this number.
+        assert!(memory(u32::MAX).is_err() && cpu(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_waited_for() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        await_end(child.id(), Duration::from_millis(1));
+        assert!(child.try_wait().unwrap().is_none(), "it waits for its input's end");
+        drop(child.stdin.take());
+        await_end(child.id(), Duration::from_secs(60));
+        assert!(child.try_wait().unwrap().is_some());
+        await_end(child.id(), Duration::from_secs(60));
     }
 }

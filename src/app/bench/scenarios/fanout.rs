@@ -82,8 +82,9 @@ pub async fn run(server: &Server, args: Args) -> anyhow::Result<Outcome> {
     let (before, cpu) = (crowd.tally().counts(), server.cpu()?);
     for number in 0..args.bursts {
         let from = number * args.burst;
+        let delivered = crowd.tally().delivered();
         server.control.publish(&burst(args.burst, from)).await?;
-        crowd.all_delivered(u64::from(from + args.burst) * clients, QUIET, &progress).await;
+        crowd.all_delivered(delivered + u64::from(args.burst) * clients, QUIET, &progress).await;
     }
     sleep(AFTERMATH).await;
     let bursts = part(server, cpu, crowd.tally().delivery(before, u64::from(in_bursts) * clients))?;
