@@ -21,7 +21,7 @@ use super::demo_shop;
 use crate::{
     config::Config,
     dialects, http,
-    http::{Api, Shell},
+    http::{Api, Live, Shell},
     job::RequestLimits,
     pipeline::{Context, Worker},
     realtime::{hub::Hub, socketio},
@@ -96,6 +96,7 @@ impl Server {
         let (socket_layer, sockets) = socketio::layer(hub.clone(), &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
+        let stop_http = CancellationToken::new();
         let limits = RequestLimits {
             max_products: config.crawler.max_products,
             match_threshold: config.pipeline.match_threshold,
@@ -107,6 +108,7 @@ impl Server {
             max_upload: config.server.max_upload,
             max_age: config.objects.max_age,
             ready: ready.clone(),
+            live: Live::new(hub.clone(), stop_http.clone(), &config),
         };
         let mut routes = http::routes().merge(dialects::routes());
         if config.server.demo_shop {
@@ -127,7 +129,6 @@ impl Server {
         } else {
             (None, None)
         };
-        let stop_http = CancellationToken::new();
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|address| address.to_string()).collect();
         let http =

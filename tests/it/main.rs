@@ -2,6 +2,7 @@
 
 mod compat;
 mod contract;
+mod doors;
 mod embedded;
 mod hub;
 mod journal;
