@@ -13,6 +13,7 @@ mod products;
 mod rows;
 mod tasks;
 mod templates;
+pub mod verify;
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,4 +16,5 @@ mod socketio;
 mod stock_client;
 mod support;
 mod tidy;
+mod verify;
 mod whole_job;
