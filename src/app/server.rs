@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use socketioxide::SocketIo;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -24,7 +23,11 @@ use crate::{
     http::{Api, Live, Shell},
     job::RequestLimits,
     pipeline::{Context, Worker},
-    realtime::{hub::Hub, socketio},
+    realtime::{
+        hub::Hub,
+        session::Sessions,
+        socketio::{self, Sockets},
+    },
     store::{
         Blobs, Store,
         embedded::{Durability, Postgres},
@@ -37,6 +40,8 @@ pub const DEMO_SHOP: &str = "/demo/shop";
 const CLOSE_SOCKETS: Duration = Duration::from_secs(3);
 /// How long open requests may take to end.
 const CLOSE_REQUESTS: Duration = Duration::from_secs(5);
+/// How long anything may take once somebody is in a hurry.
+const HURRY: Duration = Duration::from_secs(1);
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
@@ -49,13 +54,15 @@ pub struct Server {
     pub store: Store,
     hub: Arc<Hub>,
     ready: Arc<AtomicBool>,
-    sockets: SocketIo,
+    sockets: Sockets,
     stop_http: CancellationToken,
     stop_work: CancellationToken,
     interrupt_work: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     work: Option<JoinHandle<()>>,
     stream: AbortOnDropHandle<()>,
+    sessions: AbortOnDropHandle<()>,
+    drain: Duration,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
     grace: Duration,
@@ -93,7 +100,9 @@ impl Server {
         }
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
-        let (socket_layer, sockets) = socketio::layer(hub.clone(), &config.realtime);
+        let (sessions, session_keeper) =
+            Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
+        let (socket_service, sockets) = socketio::start(hub.clone(), sessions, &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
         let stop_http = CancellationToken::new();
@@ -115,7 +124,7 @@ impl Server {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));
         }
-        let mut shell = Shell::new(routes, api, socket_layer, &config.server);
+        let mut shell = Shell::new(routes, api, socket_service, &config.server);
         if config.server.demo_shop {
             shell = shell.nest(DEMO_SHOP, demo_shop::router());
         }
@@ -147,6 +156,8 @@ impl Server {
             http,
             work,
             stream,
+            sessions: session_keeper,
+            drain: config.realtime.drain,
             context,
             postgres,
             grace: config.server.shutdown_grace,
@@ -202,33 +213,36 @@ impl Server {
         }
     }
 
-    /// Takes everything down: new requests first, sockets, work, and the database last.
+    /// Takes everything down: sockets first, then open requests, work, and the database last. `hurry` cuts every wait
+    /// short.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
         self.ready.store(false, Ordering::Relaxed);
         self.stop_work.cancel();
-        self.stop_http.cancel();
-        // Closed at the transport, so that clients come back by themselves, here or elsewhere.
-        let _ = timeout(CLOSE_SOCKETS, self.sockets.close()).await;
-        if !self.http.is_finished() {
+        let calm = async {
+            // Sent away at the transport, so that clients come back by themselves, here or elsewhere.
+            let _ = timeout(self.drain + CLOSE_SOCKETS, self.sockets.drain(self.drain)).await;
+            self.stop_http.cancel();
             let _ = timeout(CLOSE_REQUESTS, &mut self.http).await;
-        }
+            if let Some(work) = &mut self.work {
+                let _ = timeout(self.grace, work).await;
+            }
+        };
+        let patience = tokio::select! {
+            () = calm => CLOSE_REQUESTS,
+            () = hurry => HURRY,
+        };
+        self.stop_http.cancel();
         self.http.abort();
-        if let Some(work) = self.work.as_mut().filter(|work| !work.is_finished()) {
-            tokio::select! {
-                _ = &mut *work => {}
-                () = tokio::time::sleep(self.grace) => {}
-                () = hurry => {}
-            }
-            self.interrupt_work.cancel();
-            if !work.is_finished() {
-                let _ = timeout(CLOSE_REQUESTS, work).await;
-            }
+        self.interrupt_work.cancel();
+        if let Some(work) = self.work.filter(|work| !work.is_finished()) {
+            let _ = timeout(patience, work).await;
         }
         if let Some(context) = &self.context {
             context.browser.close().await;
         }
         self.stream.abort();
-        let _ = timeout(CLOSE_REQUESTS, self.store.close()).await;
+        self.sessions.abort();
+        let _ = timeout(patience, self.store.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;
         }

@@ -98,6 +98,13 @@ pub struct Realtime {
     #[serde(with = "humantime_serde")]
     pub ping_timeout: Duration,
     pub max_buffered_packets: usize,
+    pub max_buffered_bytes: usize,
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub recover_for: Duration,
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
     pub recent_events: usize,
     pub max_subscriptions: usize,
     pub max_queued_messages: usize,
@@ -257,6 +264,10 @@ impl Config {
         for (name, value, least, most) in [
             ("database.max_connections", u64::from(self.database.max_connections), 4, 1000),
             ("realtime.max_buffered_packets", self.realtime.max_buffered_packets as u64, 16, 1_000_000),
+            ("realtime.max_buffered_bytes", self.realtime.max_buffered_bytes as u64, 65_536, 1_000_000_000),
+            ("realtime.stall_timeout in seconds", self.realtime.stall_timeout.as_secs(), 1, 3_600),
+            ("realtime.recover_for in seconds", self.realtime.recover_for.as_secs(), 60, 365 * 86_400),
+            ("realtime.drain in seconds", self.realtime.drain.as_secs(), 0, 600),
             ("realtime.recent_events", self.realtime.recent_events as u64, 1, 10_000_000),
             ("realtime.max_subscriptions", self.realtime.max_subscriptions as u64, 1, 100_000),
             ("realtime.max_queued_messages", self.realtime.max_queued_messages as u64, 1, 10_000),

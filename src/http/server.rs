@@ -1,16 +1,16 @@
 //! What stands around every route (limits, CORS, a last word for panics), and the loop that serves connections.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use socketioxide::layer::SocketIoLayer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -28,8 +28,12 @@ use crate::{
 pub struct Shell(Router);
 
 impl Shell {
-    /// Puts limits around `routes` and the sockets beside them.
-    pub fn new(routes: Router<Api>, api: Api, sockets: SocketIoLayer, settings: &config::Server) -> Shell {
+    /// Puts limits around `routes`, and beside them `sockets`, which has its own.
+    pub fn new<S>(routes: Router<Api>, api: Api, sockets: S, settings: &config::Server) -> Shell
+    where
+        S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
         let nosniff = SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -39,8 +43,11 @@ impl Shell {
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.request_timeout))
             .layer(DefaultBodyLimit::max(settings.max_body))
             .layer(CatchPanicLayer::custom(panicked))
-            .layer(nosniff)
-            .layer(sockets)
+            .layer(nosniff);
+        let router = Router::new()
+            .route_service("/socket.io", sockets.clone())
+            .route_service("/socket.io/", sockets)
+            .fallback_service(router)
             .layer(cors(&settings.cors_origins));
         Shell(router)
     }

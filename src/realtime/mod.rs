@@ -1,4 +1,5 @@
-//! How clients hear of it: one ordered stream a process ([`hub`]) and the doors through which clients take part.
+//! How clients hear of what happens: the hub that all doors hang on, sessions that outlive connections, and Socket.IO.
 
 pub mod hub;
+pub mod session;
 pub mod socketio;

@@ -11,6 +11,7 @@ mod jobs;
 mod journal;
 mod products;
 mod rows;
+mod sessions;
 mod tasks;
 mod templates;
 pub mod verify;
@@ -29,6 +30,7 @@ pub use jobs::{JobRecord, NewJob, Page, Stats};
 pub use journal::{Head, Recorded, Transient};
 pub use products::{Import, ListedRow, NewImport};
 pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask};
 pub use templates::Template;
 
@@ -84,6 +86,7 @@ pub struct Store {
     pool: PgPool,
     announcements: mpsc::Sender<Announcement>,
     appender: journal::Appender,
+    sessions: sessions::Sessions,
     new_tasks: Arc<Notify>,
     ended: broadcast::Sender<JobId>,
 }
@@ -101,10 +104,12 @@ impl Store {
         migrate(&pool).await?;
         let (announcements, receiver) = mpsc::channel(ANNOUNCEMENTS);
         let appender = journal::Appender::start(pool.clone(), announcements.clone());
+        let sessions = sessions::Sessions::start(pool.clone());
         let store = Store {
             pool,
             announcements,
             appender,
+            sessions,
             new_tasks: Arc::default(),
             ended: broadcast::channel(256).0,
         };

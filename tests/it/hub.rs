@@ -9,8 +9,8 @@ use jobcast::{
     config::ReplayOnSubscribe,
     event::{Event, JobUpdated},
     job::JobId,
-    realtime::hub::{Door, Hub, Outlet, Past, Sent},
-    store::{Recorded, Store, Transient},
+    realtime::hub::{ClientId, Door, Events, Hub, Outlet, Past, Progress, Sent, Standing},
+    store::{Head, Store},
 };
 
 use crate::support::{config, planned_job, store, wait_for};
@@ -18,12 +18,13 @@ use crate::support::{config, planned_job, store, wait_for};
 /// A client that takes as many events as it has room for.
 struct Bucket {
     got: Mutex<Vec<(JobId, i32)>>,
+    offset: Mutex<Option<i64>>,
     room: AtomicUsize,
 }
 
 impl Bucket {
     fn new(room: usize) -> Arc<Bucket> {
-        Arc::new(Bucket { got: Mutex::default(), room: AtomicUsize::new(room) })
+        Arc::new(Bucket { got: Mutex::default(), offset: Mutex::default(), room: AtomicUsize::new(room) })
     }
 
     fn seqs(&self, job: JobId) -> Vec<i32> {
@@ -32,15 +33,26 @@ impl Bucket {
 }
 
 impl Outlet for Bucket {
-    fn send(&self, event: &Recorded) -> Sent {
-        if self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1)).is_err() {
-            return Sent::Full;
+    fn send(&self, events: &Events) -> Sent {
+        for (taken, event) in events.item.iter().enumerate() {
+            let took = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1));
+            if took.is_err() {
+                return Sent::Some(taken);
+            }
+            self.got.lock().unwrap().push((event.job, event.seq));
+            *self.offset.lock().unwrap() = Some(event.position);
         }
-        self.got.lock().unwrap().push((event.job, event.seq));
-        Sent::Yes
+        Sent::All
     }
 
-    fn send_transient(&self, _: &Transient) {}
+    fn send_progress(&self, _: &Progress) -> Sent {
+        Sent::All
+    }
+}
+
+/// Subscribes a client whose rooms nobody needs to know.
+async fn subscribe(hub: &Arc<Hub>, id: ClientId, job: JobId, door: Door, past: Past) -> Head {
+    hub.subscribe(id, job, door, past, async |_| Ok(())).await.unwrap()
 }
 
 async fn hub(replay: ReplayOnSubscribe, recent_events: usize) -> (Store, Arc<Hub>, impl Sized) {
@@ -75,8 +87,8 @@ async fn subscribers_who_come_while_events_flow_get_each_once_and_in_order() {
         // They come one after the other, each at another point of the stream.
         while !writer.is_finished() && clients.len() < 60 {
             let bucket = Bucket::new(usize::MAX);
-            let id = hub.register(bucket.clone(), hub.delivered());
-            hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+            let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+            subscribe(&hub, id, job, Door::Job, Past::Default).await;
             clients.push(bucket);
         }
         writer.await.unwrap();
@@ -98,9 +110,9 @@ async fn a_client_whose_buffer_is_full_is_fed_at_its_own_pace_and_misses_nothing
         wait_for("the hub", async || (hub.delivered() == 2).then_some(())).await;
         let (slow, fast) = (Bucket::new(10), Bucket::new(usize::MAX));
         for bucket in [&slow, &fast] {
-            let id = hub.register((*bucket).clone(), hub.delivered());
-            hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
-            hub.subscribe(id, other, Door::Job, Past::Default).await.unwrap();
+            let id = hub.register((*bucket).clone(), Standing::new(hub.delivered()));
+            subscribe(&hub, id, job, Door::Job, Past::Default).await;
+            subscribe(&hub, id, other, Door::Job, Past::Default).await;
         }
         for _ in 0..20 {
             append(&store, job, 15).await;
@@ -131,9 +143,9 @@ async fn since_connect_tells_what_happened_between_connecting_and_subscribing() 
     append(&store, job, 3).await;
     wait_for("the hub", async || (hub.delivered() == 4).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
-    let id = hub.register(bucket.clone(), hub.delivered());
+    let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
     append(&store, job, 2).await;
-    hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+    subscribe(&hub, id, job, Door::Job, Past::Default).await;
     append(&store, job, 1).await;
     wait_for("three events", async || (bucket.seqs(job).len() == 3).then_some(())).await;
     assert_eq!(bucket.seqs(job), [5, 6, 7]);
@@ -147,8 +159,8 @@ async fn a_subscriber_may_name_the_seq_that_it_knows() {
     wait_for("the hub", async || (hub.delivered() == 10).then_some(())).await;
     for (after, expected) in [(0, 1..=10), (4, 5..=10), (9, 10..=10)] {
         let bucket = Bucket::new(usize::MAX);
-        let id = hub.register(bucket.clone(), hub.delivered());
-        let head = hub.subscribe(id, job, Door::Job, Past::After(after)).await.unwrap();
+        let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+        let head = subscribe(&hub, id, job, Door::Job, Past::After(after)).await;
         assert_eq!(head.seq, 10);
         let expected: Vec<i32> = expected.collect();
         wait_for("its events", async || (bucket.seqs(job).len() >= expected.len()).then_some(())).await;
@@ -165,8 +177,8 @@ async fn who_subscribes_to_an_ended_job_is_told_its_end() {
         store.cancel(job).await.unwrap();
         wait_for("the hub", async || (hub.delivered() == 7).then_some(())).await;
         let bucket = Bucket::new(usize::MAX);
-        let id = hub.register(bucket.clone(), hub.delivered());
-        hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
+        let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+        subscribe(&hub, id, job, Door::Job, Past::Default).await;
         wait_for("the end", async || (!bucket.seqs(job).is_empty()).then_some(())).await;
         assert_eq!(bucket.seqs(job), [7]);
     }
@@ -178,9 +190,9 @@ async fn a_client_in_both_rooms_of_a_job_gets_each_event_once() {
     let job = planned_job(&store).await;
     wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
-    let id = hub.register(bucket.clone(), hub.delivered());
-    hub.subscribe(id, job, Door::Job, Past::Default).await.unwrap();
-    hub.subscribe(id, job, Door::Automation, Past::Default).await.unwrap();
+    let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+    subscribe(&hub, id, job, Door::Job, Past::Default).await;
+    subscribe(&hub, id, job, Door::Automation, Past::Default).await;
     append(&store, job, 2).await;
     hub.unsubscribe(id, job, Door::Job);
     append(&store, job, 2).await;
@@ -203,8 +215,8 @@ async fn events_that_another_process_commits_are_delivered_too() {
     let job = planned_job(&here).await;
     wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
-    let id = hub.register(bucket.clone(), hub.delivered());
-    hub.subscribe(id, job, Door::Job, Past::After(1)).await.unwrap();
+    let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+    subscribe(&hub, id, job, Door::Job, Past::After(1)).await;
     for _ in 0..20 {
         append(&there, job, 1).await;
         append(&here, job, 1).await;
@@ -231,8 +243,8 @@ async fn a_removed_job_leaves_a_gap_that_stops_nobody() {
     let head = there.position().await.unwrap();
     wait_for("the hub to come behind the gap", async || (hub.delivered() == head).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
-    let id = hub.register(bucket.clone(), hub.delivered());
-    hub.subscribe(id, job, Door::Job, Past::After(1)).await.unwrap();
+    let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+    subscribe(&hub, id, job, Door::Job, Past::After(1)).await;
     append(&here, job, 1).await;
     wait_for("its events", async || (bucket.seqs(job).len() >= 4).then_some(())).await;
     assert_eq!(bucket.seqs(job), [2, 3, 4, 5]);
@@ -246,7 +258,7 @@ async fn a_new_job_is_told_to_a_client_that_connected_before_and_registers_after
         let jobs = [planned_job(&store).await, planned_job(&store).await];
         wait_for("the hub", async || (hub.delivered() == 2).then_some(())).await;
         let bucket = Bucket::new(usize::MAX);
-        hub.register(bucket.clone(), connected_at);
+        hub.register(bucket.clone(), Standing::new(connected_at));
         wait_for("both", async || (bucket.got.lock().unwrap().len() == 2).then_some(())).await;
         assert_eq!(*bucket.got.lock().unwrap(), jobs.map(|job| (job, 1)));
     }
@@ -261,14 +273,14 @@ async fn a_slow_client_that_asks_for_the_past_again_is_told_it_from_the_start_an
             append(&store, job, 299).await;
             wait_for("the hub", async || (hub.delivered() == 300).then_some(())).await;
             let bucket = Bucket::new(10);
-            let id = hub.register(bucket.clone(), hub.delivered());
-            hub.subscribe(id, job, Door::Job, Past::After(0)).await.unwrap();
+            let id = hub.register(bucket.clone(), Standing::new(hub.delivered()));
+            subscribe(&hub, id, job, Door::Job, Past::After(0)).await;
             for _ in 0..3 {
                 append(&store, job, 10).await;
                 if leaves_between {
                     hub.unsubscribe(id, job, Door::Job);
                 }
-                hub.subscribe(id, job, Door::Job, Past::After(0)).await.unwrap();
+                subscribe(&hub, id, job, Door::Job, Past::After(0)).await;
             }
             bucket.room.store(usize::MAX, Ordering::SeqCst);
             append(&store, job, 1).await;

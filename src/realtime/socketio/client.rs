@@ -13,12 +13,19 @@ use socketioxide::{
     extract::{SocketRef, TryData},
 };
 
-use super::message::{Answer, Arguments, Asked, WISHES, Wish};
+use super::{
+    message::{Answer, Arguments, Asked, WISHES, Wish},
+    outlet::SocketOutlet,
+    transport::Link,
+};
 use crate::{
     event::{Anything, Event, Severity, SystemNotification},
-    job::{Code, Rejection},
-    realtime::hub::{ClientId, Hub, Outlet, Sent},
-    store::{Head, Recorded, StoreError, Transient},
+    job::{Code, JobId, Rejection},
+    realtime::{
+        hub::{ClientId, Hub, Standing},
+        session::Session,
+    },
+    store::{Head, Room, StoreError},
 };
 
 /// Waits for room for an answer double from the first to the second.
@@ -33,7 +40,11 @@ pub struct Limits {
 /// A socket's state; lives in its extensions, and goes when it leaves.
 pub struct Client {
     hub: Arc<Hub>,
-    connected_at: i64,
+    /// Of clients that can come back to it (version 3 and later).
+    session: Option<Session>,
+    link: Option<Arc<Link>>,
+    /// What it is due; taken when it takes its place.
+    standing: Mutex<Option<Standing>>,
     limits: Limits,
     place: OnceLock<Place>,
     inbox: Mutex<Inbox>,
@@ -72,10 +83,19 @@ struct Message {
 
 impl Client {
     /// Registers all handlers of a socket that is about to connect.
-    pub fn prepare(socket: &SocketRef, hub: Arc<Hub>, limits: Limits) {
+    pub fn prepare(
+        socket: &SocketRef,
+        hub: Arc<Hub>,
+        session: Option<Session>,
+        standing: Standing,
+        link: Option<Arc<Link>>,
+        limits: Limits,
+    ) {
         let client = Arc::new(Client {
-            connected_at: hub.delivered(),
             hub,
+            session,
+            link,
+            standing: Mutex::new(Some(standing)),
             limits,
             place: OnceLock::new(),
             inbox: Mutex::default(),
@@ -111,7 +131,10 @@ impl Client {
     /// Takes its place in the hub, where it is told what everybody is told, and turns to the messages that are there
     /// already.
     pub fn enter(self: &Arc<Self>, socket: SocketRef) {
-        let id = self.hub.register(Arc::new(Wire(socket.clone())), self.connected_at);
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(standing) = standing else { return };
+        let outlet = SocketOutlet::new(socket.clone(), self.link.clone());
+        let id = self.hub.register(Arc::new(outlet), standing);
         let _ = self.place.set(Place { socket, id });
         let mut inbox = self.inbox();
         if inbox.work == Work::Over {
@@ -200,9 +223,14 @@ impl Client {
     async fn fulfil(self: &Arc<Self>, wish: Wish) -> Result<Option<Head>, StoreError> {
         let Some(Place { socket, id }) = self.place.get() else { return Ok(None) };
         match wish {
-            Wish::Subscribe { job, door, past } => self.hub.subscribe(*id, job, door, past).await.map(Some),
+            Wish::Subscribe { job, door, past } => {
+                let note = async |room| self.note(job, Some(room)).await;
+                self.hub.subscribe(*id, job, door, past, note).await.map(Some)
+            }
             Wish::Unsubscribe { job, door } => {
-                self.hub.unsubscribe(*id, job, door);
+                if let Some(room) = self.hub.unsubscribe(*id, job, door) {
+                    self.note(job, room).await?;
+                }
                 Ok(None)
             }
             Wish::Ping => {
@@ -210,6 +238,12 @@ impl Client {
                 Ok(None)
             }
         }
+    }
+
+    /// Notes in the session that a room is another than before.
+    async fn note(&self, job: JobId, room: Option<Room>) -> Result<(), StoreError> {
+        let Some(session) = &self.session else { return Ok(()) };
+        session.note(job, room).await
     }
 
     /// Says no: in the acknowledgement if one was asked for, else by a notification.
@@ -251,26 +285,4 @@ fn notify(
     let event = Event::from(SystemNotification { r#type: severity, message, details });
     // No position: the payload is the only argument and no string, so the client's offset stays what it was.
     socket.emit(event.kind().wire_name(), &event.encode(None, Utc::now()))
-}
-
-/// A socket as the hub sees it.
-struct Wire(SocketRef);
-
-impl Outlet for Wire {
-    fn send(&self, event: &Recorded) -> Sent {
-        // The position goes along as the last argument: what a client that comes back calls its offset.
-        match self.0.emit(&event.kind, &(&event.payload, event.position.to_string())) {
-            Ok(()) => Sent::Yes,
-            Err(SendError::Socket(SocketError::InternalChannelFull)) => Sent::Full,
-            Err(SendError::Socket(SocketError::Closed)) => Sent::Gone,
-            Err(SendError::Serialize(error)) => {
-                tracing::error!(%error, position = event.position, "an event could not be written for Socket.IO");
-                Sent::Gone
-            }
-        }
-    }
-
-    fn send_transient(&self, event: &Transient) {
-        let _ = self.0.emit(event.kind.wire_name(), &event.payload);
-    }
 }

@@ -1,48 +1,146 @@
 //! The Socket.IO door: namespace `/`, rooms `job:<id>` and `automation:<id>`, for clients of version 2, 3 and 4.
 //!
-//! Three things that the library's documented style would lose events by are done differently here. Handlers are
+//! Four things that the library's documented style would lose events by are done differently here. Handlers are
 //! registered in a connect *middleware*, for a client's first message may arrive before the connect handler runs. A
 //! message is taken up in the order in which it came (the library runs handlers' futures side by side), so the
-//! handler itself only queues it and one task a socket works the queue off. And a full packet buffer is not an
-//! error to be logged: the hub feeds that socket from the journal, and an answer waits for room.
+//! handler itself only queues it and one task a socket works the queue off. A full buffer is not an error to be
+//! logged: the hub feeds that socket from the journal, and an answer waits for room. And a client that comes back is
+//! given its session again ([`session`](super::session)), which the library knows nothing of: the [`transport`] shim
+//! tells it so.
 //!
 //! The hub knows who is in which room; the library's own rooms are not used.
 
 mod client;
 mod message;
+mod outlet;
+mod transport;
 
-use std::sync::Arc;
-
-use socketioxide::{
-    SocketIo, TransportType, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer,
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use super::hub::Hub;
-use crate::config;
-use client::Client;
+use serde_json::Value;
+use socketioxide::{
+    ProtocolVersion, SocketIo, TransportType,
+    extract::{SocketRef, TryData},
+    handler::ConnectHandler,
+};
 
-/// Builds the layer that answers `/socket.io/`, and the handle that closes all sockets.
-pub fn layer(hub: Arc<Hub>, settings: &config::Realtime) -> (SocketIoLayer, SocketIo) {
-    let (layer, io) = SocketIo::builder()
+pub use self::transport::Transport;
+use self::{
+    client::Client,
+    transport::{Limits, Link, Links},
+};
+use super::{
+    hub::{Hub, Standing},
+    session::{Claim, Holder, Session, Sessions},
+};
+use crate::{config, store::StoreError};
+
+/// How often a client's session is asked for while the database does not answer; then it is sent away to come back.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+/// Memory of the library's reader for each WebSocket; larger messages make it grow.
+const READ_BUFFER: usize = 512;
+
+/// All Socket.IO clients of this process.
+pub struct Sockets {
+    io: SocketIo,
+    links: Arc<Links>,
+}
+
+/// Builds what answers `/socket.io/`, and the handle on all sockets.
+pub fn start(hub: Arc<Hub>, sessions: Arc<Sessions>, settings: &config::Realtime) -> (Transport, Sockets) {
+    let (service, io) = SocketIo::builder()
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
         .max_payload(settings.max_message as u64)
         .ws_max_message_size(settings.max_message)
         .ws_max_frame_size(settings.max_message)
-        .ws_read_buffer_size(4096)
+        .ws_read_buffer_size(READ_BUFFER)
         .max_buffer_size(settings.max_buffered_packets)
         .transports([TransportType::Polling, TransportType::Websocket])
-        .build_layer();
+        .build_with_inner_svc(axum::Router::new());
+    let links =
+        Links::new(Limits { max_waiting: settings.max_buffered_bytes, stall: settings.stall_timeout });
     let limits = client::Limits { queued_messages: settings.max_queued_messages };
     let connected = |socket: SocketRef| async move {
         if let Some(client) = socket.extensions.get::<Arc<Client>>() {
             client.enter(socket);
         }
     };
-    let prepare = move |socket: SocketRef| {
-        Client::prepare(&socket, hub.clone(), limits);
-        std::future::ready(Ok::<(), std::convert::Infallible>(()))
+    let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
+        let (hub, sessions) = (hub.clone(), sessions.clone());
+        async move {
+            let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
+            let (session, standing) = match socket.protocol() {
+                // It would keep neither a pid nor an offset.
+                ProtocolVersion::V4 => (None, Standing::new(hub.delivered())),
+                ProtocolVersion::V5 => {
+                    let (session, standing) = begin(&sessions, claim(auth.ok()), link.as_ref()).await?;
+                    (Some(session), standing)
+                }
+            };
+            if let (Some(session), Some(link)) = (&session, &link) {
+                link.greeting.set(session.pid.clone());
+            }
+            Client::prepare(&socket, hub, session, standing, link, limits);
+            Ok::<(), &'static str>(())
+        }
     };
     io.ns("/", connected.with(prepare));
-    (layer, io)
+    (Transport::new(service, links.clone()), Sockets { io, links })
+}
+
+impl Sockets {
+    /// Lets nobody in any more, and sends everybody away over a stretch of time, so that they come back by themselves
+    /// to whoever serves then.
+    pub async fn drain(&self, over: Duration) {
+        self.links.refuse();
+        self.links.drain(over).await;
+        // Those that are polling.
+        self.io.close().await;
+    }
+}
+
+impl Holder for Link {
+    fn let_go(&self) {
+        self.kill();
+    }
+}
+
+/// Begins or continues a session; a database that is away is waited for.
+async fn begin(
+    sessions: &Arc<Sessions>,
+    claim: Option<Claim>,
+    link: Option<&Arc<Link>>,
+) -> Result<(Session, Standing), &'static str> {
+    let holder: Weak<dyn Holder> = match link {
+        Some(link) => Arc::downgrade(link) as Weak<dyn Holder>,
+        None => Weak::<Link>::new(),
+    };
+    for _ in 0..TRIES {
+        match sessions.begin(claim.clone(), None, holder.clone()).await {
+            Ok(begun) => return Ok(begun),
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                tracing::error!(%error, "a session could not be read");
+                break;
+            }
+        }
+    }
+    // A refusal would keep the client away for good; one whose connection breaks tries again.
+    if let Some(link) = link {
+        link.kill();
+    }
+    Err("The server cannot reach its database; try again.")
+}
+
+/// The session that a client was in, from its CONNECT packet.
+fn claim(auth: Option<Value>) -> Option<Claim> {
+    let auth = auth?;
+    let pid = auth.get("pid")?.as_str()?.to_owned();
+    let offset = auth.get("offset").and_then(Value::as_str).map(str::to_owned);
+    Some(Claim { pid, offset })
 }

@@ -1,0 +1,132 @@
+//! A socket as the hub sees it: events go past the library onto its WebSocket, or, while it is polling, through it.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use socketioxide::{SendError, SocketError, TransportType, extract::SocketRef};
+
+use super::transport::{Link, MARKER, Wire, begin_text};
+use crate::{
+    realtime::hub::{Events, Outlet, Progress, Sent},
+    store::{Recorded, Transient},
+};
+
+/// A socket's end of the stream.
+pub struct SocketOutlet {
+    socket: SocketRef,
+    link: Option<Arc<Link>>,
+    /// Its WebSocket, once what the library had queued is on it.
+    wire: OnceLock<Arc<Wire>>,
+    marked: AtomicBool,
+}
+
+/// Where events go at the moment.
+enum Way<'a> {
+    Wire(&'a Arc<Wire>),
+    Library,
+    /// It has a WebSocket now, and the library may still have events for it.
+    Between,
+}
+
+impl SocketOutlet {
+    pub fn new(socket: SocketRef, link: Option<Arc<Link>>) -> SocketOutlet {
+        SocketOutlet { socket, link, wire: OnceLock::new(), marked: AtomicBool::new(false) }
+    }
+
+    fn way(&self) -> Way<'_> {
+        if let Some(wire) = self.wire.get() {
+            return Way::Wire(wire);
+        }
+        let Some(wire) = self.link.as_ref().and_then(|link| link.wire()) else { return Way::Library };
+        // A WebSocket whose upgrade is not finished yet may come to nothing.
+        if self.socket.transport_type() != TransportType::Websocket {
+            return Way::Library;
+        }
+        if wire.is_open() {
+            return Way::Wire(self.wire.get_or_init(|| wire));
+        }
+        if !self.marked.load(Ordering::Relaxed) && self.socket.emit(MARKER, &()).is_ok() {
+            self.marked.store(true, Ordering::Relaxed);
+        }
+        Way::Between
+    }
+}
+
+impl Outlet for SocketOutlet {
+    fn send(&self, events: &Events) -> Sent {
+        match self.way() {
+            Way::Wire(wire) if wire.send(events.frames(encode)) => Sent::All,
+            Way::Wire(wire) if wire.is_shut() => Sent::Gone,
+            Way::Wire(_) | Way::Between => Sent::Some(0),
+            Way::Library => {
+                for (taken, event) in events.item.iter().enumerate() {
+                    match self.socket.emit(&event.kind, &(&event.payload, event.position.to_string())) {
+                        Ok(()) => {}
+                        Err(SendError::Socket(SocketError::InternalChannelFull)) => return Sent::Some(taken),
+                        Err(SendError::Socket(SocketError::Closed)) => return Sent::Gone,
+                        Err(SendError::Serialize(error)) => {
+                            let position = event.position;
+                            tracing::error!(%error, position, "an event could not be written for Socket.IO");
+                            return Sent::Gone;
+                        }
+                    }
+                }
+                Sent::All
+            }
+        }
+    }
+
+    fn send_progress(&self, progress: &Progress) -> Sent {
+        match self.way() {
+            Way::Wire(wire) if wire.send_if_idle(progress.frames(encode_progress)) => Sent::All,
+            Way::Wire(wire) if wire.is_shut() => Sent::Gone,
+            Way::Wire(_) | Way::Between => Sent::Some(0),
+            Way::Library => match self.socket.emit(progress.item.kind.wire_name(), &progress.item.payload) {
+                Err(SendError::Socket(SocketError::InternalChannelFull)) => Sent::Some(0),
+                Err(_) => Sent::Gone,
+                Ok(()) => Sent::All,
+            },
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(wire) = self.wire.get() {
+            wire.flush();
+        }
+    }
+}
+
+/// Events as WebSocket frames: `42["name",payload,"position"]` each. The position is what the client calls its offset.
+fn encode(events: &Vec<Arc<Recorded>>) -> Bytes {
+    let payloads: usize = events.iter().map(|event| event.payload.get().len() + 100).sum();
+    let mut out = BytesMut::with_capacity(payloads);
+    for event in events {
+        packet(&mut out, &event.kind, event.payload.get(), Some(&event.position.to_string()));
+    }
+    out.freeze()
+}
+
+/// Progress as a WebSocket frame. It carries no offset: its only argument is no string, so the client keeps its own.
+fn encode_progress(progress: &Arc<Transient>) -> Bytes {
+    let mut out = BytesMut::new();
+    packet(&mut out, progress.kind.wire_name(), progress.payload.get(), None);
+    out.freeze()
+}
+
+fn packet(out: &mut BytesMut, name: &str, payload: &str, offset: Option<&str>) {
+    // A name is a wire name of the catalogue, of this version or a newer one: letters, colons, dashes.
+    let behind = offset.map_or(1, |offset| offset.len() + 4);
+    begin_text(out, 4 + name.len() + 2 + payload.len() + behind);
+    for part in ["42[\"", name, "\",", payload] {
+        out.put_slice(part.as_bytes());
+    }
+    if let Some(offset) = offset {
+        for part in [",\"", offset, "\""] {
+            out.put_slice(part.as_bytes());
+        }
+    }
+    out.put_u8(b']');
+}

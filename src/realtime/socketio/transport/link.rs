@@ -1,0 +1,151 @@
+//! One Engine.IO session, whatever transport it is on, and the list of all of them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    greeting::Greeting,
+    wire::{Counters, Limits, Wire},
+};
+
+/// The close code of a server that restarts (RFC 6455's registry); clients come back at once.
+const RESTART: u16 = 1012;
+
+/// Clients are not sent away more slowly than this, one after the other.
+const GAP: Duration = Duration::from_millis(2);
+
+/// An Engine.IO session: goes along with its first request, so that the socket finds its connection here.
+pub struct Link {
+    number: u64,
+    /// What the answer to its CONNECT is to carry.
+    pub greeting: Arc<Greeting>,
+    state: Mutex<State>,
+    links: Weak<Links>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Its WebSocket; none while it is polling.
+    wire: Option<Arc<Wire>>,
+    /// The name of a session that began by polling, under which an upgrade finds it.
+    sid: Option<String>,
+}
+
+impl Link {
+    pub fn wire(&self) -> Option<Arc<Wire>> {
+        self.state().wire.clone()
+    }
+
+    pub fn set_wire(&self, wire: Arc<Wire>) {
+        self.state().wire = Some(wire);
+    }
+
+    /// Notes the session's name.
+    pub fn set_sid(self: &Arc<Self>, sid: &str) {
+        self.state().sid = Some(sid.to_owned());
+        if let Some(links) = self.links.upgrade() {
+            links.table().by_sid.insert(sid.to_owned(), Arc::downgrade(self));
+        }
+    }
+
+    /// Shuts the session's connection; the client comes back by itself. One that is polling ends with its heartbeat.
+    pub fn kill(&self) {
+        if let Some(wire) = self.wire() {
+            wire.shut();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let Some(links) = self.links.upgrade() else { return };
+        let sid = self.state().sid.take();
+        let mut table = links.table();
+        table.all.remove(&self.number);
+        if let Some(sid) = sid {
+            table.by_sid.remove(&sid);
+        }
+    }
+}
+
+/// All sessions of this process.
+pub struct Links {
+    table: Mutex<Table>,
+    refusing: AtomicBool,
+    pub limits: Limits,
+    pub counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Table {
+    last_number: u64,
+    all: HashMap<u64, Weak<Link>>,
+    by_sid: HashMap<String, Weak<Link>>,
+}
+
+impl Links {
+    pub fn new(limits: Limits) -> Arc<Links> {
+        let refusing = AtomicBool::new(false);
+        Arc::new(Links { table: Mutex::default(), refusing, limits, counters: Arc::default() })
+    }
+
+    /// A session that begins.
+    pub fn begin(self: &Arc<Self>) -> Arc<Link> {
+        let mut table = self.table();
+        table.last_number += 1;
+        let number = table.last_number;
+        let link = Arc::new(Link {
+            number,
+            greeting: Arc::default(),
+            state: Mutex::default(),
+            links: Arc::downgrade(self),
+        });
+        table.all.insert(number, Arc::downgrade(&link));
+        link
+    }
+
+    /// The session of this name, if it began by polling here.
+    pub fn find(&self, sid: &str) -> Option<Arc<Link>> {
+        self.table().by_sid.get(sid).and_then(Weak::upgrade)
+    }
+
+    /// Whether new sessions are refused.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// Refuses new sessions from now on.
+    pub fn refuse(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes all WebSockets, one after the other over a stretch of time, so that their clients do not all come back in
+    /// the same instant. A few take less.
+    pub async fn drain(&self, over: Duration) {
+        let links: Vec<Weak<Link>> = self.table().all.values().cloned().collect();
+        let began = tokio::time::Instant::now();
+        let count = links.len().max(1) as u32;
+        let over = over.min(GAP * count);
+        // A map's order is as good as any random one.
+        for (index, link) in links.into_iter().enumerate() {
+            tokio::time::sleep_until(began + over * index as u32 / count).await;
+            if let Some(wire) = link.upgrade().and_then(|link| link.wire()) {
+                wire.close(RESTART);
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
