@@ -20,7 +20,7 @@ use super::{
     Api,
     error::Error,
     jobs::{MAX_PAGE, bad},
-    reader::Reader,
+    reader::{News, Reader},
 };
 use crate::job::JobId;
 
@@ -104,15 +104,15 @@ async fn await_news(api: &Api, job: JobId, after: i32, wait: Duration) -> Result
         return Ok(());
     }
     let mut reader = Reader::open(&api.live, job, after).await?;
-    let news = async { while reader.next().await.is_some_and(|news| !news.is_kept) {} };
+    let news = async { while reader.next().await.is_some_and(|news| matches!(news, News::Progress(_))) {} };
     let _ = tokio::time::timeout(wait, api.live.stop.run_until_cancelled(news)).await;
     Ok(())
 }
 
 /// The events behind a seq, past and coming, until the job or this server ends.
 async fn stream(api: &Api, job: JobId, after: i32) -> Result<Response, Error> {
-    let head = api.store.head(job).await?;
-    if head.status.is_ended() && after >= head.seq {
+    let is_ended = api.store.head(job).await?.status.is_ended();
+    if is_ended && api.store.events(job, after, 1).await?.is_empty() {
         // Tells a page's EventSource not to come back.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -120,7 +120,7 @@ async fn stream(api: &Api, job: JobId, after: i32) -> Result<Response, Error> {
     let opening = stream::once(std::future::ready(Ok::<_, Infallible>(sse::Event::default().retry(RETRY))));
     let events = stream::unfold((reader, api.live.stop.clone()), async |(mut reader, stop)| {
         let news = stop.run_until_cancelled(reader.next()).await??;
-        Some((Ok(news.frame), (reader, stop)))
+        Some((Ok(news.frame()), (reader, stop)))
     });
     let body = Sse::new(opening.chain(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // A proxy that collects the answer would hold it back for ever.

@@ -9,14 +9,18 @@ use std::{
 };
 
 use axum::response::sse;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use serde_json::value::RawValue;
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, error::TrySendError},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use crate::{
     config::Config,
     job::{Code, JobId, Rejection},
-    realtime::hub::{ClientId, Door, Hub, Outlet, Past, Sent},
+    realtime::hub::{ClientId, Door, Events, Hub, Outlet, Past, Progress, Sent, Standing},
     store::{Recorded, Transient},
 };
 
@@ -44,13 +48,25 @@ impl Live {
 }
 
 /// What a reader is told.
-pub struct News {
-    /// As `text/event-stream` has it.
-    pub frame: sse::Event,
-    /// Whether it is in the journal; progress is not.
-    pub is_kept: bool,
-    /// Whether nothing follows.
-    pub is_last: bool,
+pub enum News {
+    Event(Arc<Recorded>),
+    /// It is not in the journal.
+    Progress(Arc<Transient>),
+}
+
+impl News {
+    /// As `text/event-stream` has it; only what is in the journal has an id.
+    pub fn frame(&self) -> sse::Event {
+        let frame = |name: &str, payload: &RawValue| sse::Event::default().event(name).data(payload.get());
+        match self {
+            News::Event(event) => frame(&event.kind, &event.payload).id(event.seq.to_string()),
+            News::Progress(progress) => frame(progress.kind.wire_name(), &progress.payload),
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, News::Event(event) if event.is_terminal())
+    }
 }
 
 /// Follows one job. Dropping it leaves the hub.
@@ -74,9 +90,10 @@ impl Reader {
         })?;
         let (sender, news) = mpsc::channel(WAITING);
         let mailbox = Mailbox { job, told: AtomicI32::new(after), sender };
-        let client = live.hub.register(Arc::new(mailbox), live.hub.delivered());
+        let client = live.hub.register(Arc::new(mailbox), Standing::new(live.hub.delivered()));
         let reader = Reader { news, over: false, hub: live.hub.clone(), client, _permit: permit };
-        live.hub.subscribe(client, job, Door::Job, Past::After(after)).await?;
+        // No session knows of it: it comes back with the seq that it knows.
+        live.hub.subscribe(client, job, Door::Job, Past::After(after), async |_| Ok(())).await?;
         Ok(reader)
     }
 
@@ -86,7 +103,7 @@ impl Reader {
             return None;
         }
         let news = self.news.recv().await?;
-        self.over = news.is_last;
+        self.over = news.is_last();
         Some(news)
     }
 }
@@ -105,70 +122,95 @@ struct Mailbox {
     sender: mpsc::Sender<News>,
 }
 
-impl Outlet for Mailbox {
-    fn send(&self, event: &Recorded) -> Sent {
+impl Mailbox {
+    fn take(&self, event: &Arc<Recorded>) -> Result<(), TrySendError<News>> {
         // Every client is told of every new job; and who comes while its job is announced is told that twice.
         let is_known = event.seq <= self.told.load(Ordering::Relaxed);
         if event.job != self.job || (is_known && !event.is_terminal()) {
-            return Sent::Yes;
+            return Ok(());
         }
-        let frame = frame(&event.kind, event.payload.get()).id(event.seq.to_string());
-        match self.sender.try_send(News { frame, is_kept: true, is_last: event.is_terminal() }) {
-            Ok(()) => {
-                self.told.store(event.seq, Ordering::Relaxed);
-                Sent::Yes
-            }
-            Err(mpsc::error::TrySendError::Full(_)) => Sent::Full,
-            Err(mpsc::error::TrySendError::Closed(_)) => Sent::Gone,
-        }
-    }
-
-    fn send_transient(&self, event: &Transient) {
-        // A reader that lags needs its room for what is kept.
-        if event.job == self.job && self.sender.capacity() > WAITING / 2 {
-            let frame = frame(event.kind.wire_name(), event.payload.get());
-            let _ = self.sender.try_send(News { frame, is_kept: false, is_last: false });
-        }
+        self.sender.try_send(News::Event(event.clone()))?;
+        self.told.store(event.seq, Ordering::Relaxed);
+        Ok(())
     }
 }
 
-fn frame(name: &str, payload: &str) -> sse::Event {
-    sse::Event::default().event(name).data(payload)
+impl Outlet for Mailbox {
+    fn send(&self, events: &Events) -> Sent {
+        for (taken, event) in events.item.iter().enumerate() {
+            match self.take(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return Sent::Some(taken),
+                Err(TrySendError::Closed(_)) => return Sent::Gone,
+            }
+        }
+        Sent::All
+    }
+
+    fn send_progress(&self, progress: &Progress) -> Sent {
+        // A reader that lags needs its room for what is kept.
+        if self.sender.capacity() <= WAITING / 2 {
+            return Sent::Some(0);
+        }
+        match self.sender.try_send(News::Progress(progress.item.clone())) {
+            Ok(()) => Sent::All,
+            Err(TrySendError::Full(_)) => Sent::Some(0),
+            Err(TrySendError::Closed(_)) => Sent::Gone,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn event(job: JobId, seq: i32, kind: &'static str) -> Recorded {
-        let payload = serde_json::value::to_raw_value("").unwrap();
-        Recorded { position: 1, job, seq, kind: kind.into(), payload, at: chrono::DateTime::UNIX_EPOCH }
+    const JOB: JobId = JobId(uuid::Uuid::from_u128(1));
+    const OTHER: JobId = JobId(uuid::Uuid::from_u128(2));
+
+    fn events<const N: usize>(events: [(JobId, i32, &'static str); N]) -> Events {
+        let recorded = events.map(|(job, seq, kind)| {
+            let payload = serde_json::value::to_raw_value("").unwrap();
+            let at = chrono::DateTime::UNIX_EPOCH;
+            Arc::new(Recorded { position: 1, job, seq, kind: kind.into(), payload, at })
+        });
+        Events::new(recorded.into())
+    }
+
+    fn mailbox(told: i32, room: usize) -> (Mailbox, mpsc::Receiver<News>) {
+        let (sender, news) = mpsc::channel(room);
+        (Mailbox { job: JOB, told: AtomicI32::new(told), sender }, news)
+    }
+
+    fn seqs(news: &mut mpsc::Receiver<News>) -> Vec<i32> {
+        let told = std::iter::from_fn(|| news.try_recv().ok());
+        told.filter_map(|news| if let News::Event(event) = news { Some(event.seq) } else { None }).collect()
     }
 
     #[test]
-    fn a_reader_is_told_each_event_of_its_job_once_and_the_end_whatever_it_says_to_know() {
-        let [job, other] = [1, 2].map(|id| JobId(uuid::Uuid::from_u128(id)));
-        let (sender, mut news) = mpsc::channel(WAITING);
-        let mailbox = Mailbox { job, told: AtomicI32::new(0), sender };
-        for (of, seq, told) in [(job, 1, true), (job, 1, false), (other, 1, false), (job, 2, true)] {
-            assert_eq!(mailbox.send(&event(of, seq, "job:updated")), Sent::Yes);
-            assert_eq!(news.try_recv().is_ok(), told, "{of} {seq}");
-        }
-        mailbox.told.store(77, Ordering::Relaxed);
-        assert_eq!(mailbox.send(&event(job, 3, "job:completed")), Sent::Yes);
-        assert!(news.try_recv().unwrap().is_last);
+    fn a_reader_is_told_each_event_of_its_job_once() {
+        let (mailbox, mut news) = mailbox(0, WAITING);
+        let created = "job:created";
+        assert_eq!(mailbox.send(&events([(JOB, 1, created)])), Sent::All);
+        let more = [(JOB, 1, created), (OTHER, 1, created), (JOB, 2, "job:updated")];
+        assert_eq!(mailbox.send(&events(more)), Sent::All);
+        assert_eq!(seqs(&mut news), [1, 2]);
+    }
+
+    #[test]
+    fn a_reader_is_told_the_end_whatever_it_says_to_know() {
+        let (mailbox, mut news) = mailbox(77, WAITING);
+        mailbox.send(&events([(JOB, 3, "job:updated"), (JOB, 4, "job:completed")]));
+        assert_eq!(seqs(&mut news), [4]);
     }
 
     #[test]
     fn a_reader_without_room_is_left_to_the_journal() {
-        let job = JobId(uuid::Uuid::from_u128(1));
-        let (sender, mut news) = mpsc::channel(1);
-        let mailbox = Mailbox { job, told: AtomicI32::new(0), sender };
-        assert_eq!(mailbox.send(&event(job, 1, "job:created")), Sent::Yes);
-        assert_eq!(mailbox.send(&event(job, 2, "job:updated")), Sent::Full);
-        news.try_recv().unwrap();
-        assert_eq!(mailbox.send(&event(job, 2, "job:updated")), Sent::Yes);
+        let (mailbox, mut news) = mailbox(0, 2);
+        let [first, second, third] = [1, 2, 3].map(|seq| (JOB, seq, "job:updated"));
+        assert_eq!(mailbox.send(&events([first, (OTHER, 1, "job:created"), second, third])), Sent::Some(3));
+        assert_eq!(seqs(&mut news), [1, 2]);
+        assert_eq!(mailbox.send(&events([third])), Sent::All);
         drop(news);
-        assert_eq!(mailbox.send(&event(job, 3, "job:updated")), Sent::Gone);
+        assert_eq!(mailbox.send(&events([(JOB, 4, "job:updated")])), Sent::Gone);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
-use super::{Artifact, Blobs, BlobsError, Recorded, StoreError, journal};
+use super::{Artifact, Blobs, BlobsError, MIGRATIONS, Recorded, StoreError, journal};
 use crate::job::{JobId, Rejection, Status};
 
 /// Rows read at once.
@@ -143,6 +143,10 @@ pub struct Totals {
 pub enum VerifyError {
     #[error("this database holds no journal; check --database-url or --data-dir, or run `jobcast migrate`")]
     NoJournal,
+    #[error(
+        "the tables are of version {found}, this program is of version {mine}; run `jobcast migrate` first"
+    )]
+    OtherVersion { found: i64, mine: i64 },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -167,6 +171,7 @@ pub async fn verify(
 ) -> Result<Totals, VerifyError> {
     let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let mut audit = Audit { scope, tell, totals: Totals::default() };
+    check_version(&mut snapshot).await?;
     audit.size(&mut snapshot).await?;
     audit.positions(&mut snapshot).await?;
     audit.jobs(&mut snapshot).await?;
@@ -174,6 +179,20 @@ pub async fn verify(
     audit.objects(&mut snapshot, pool, blobs).await?;
     audit.leases(&mut snapshot).await?;
     Ok(audit.totals)
+}
+
+async fn check_version(tx: &mut PgConnection) -> Result<(), VerifyError> {
+    let there: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(&mut *tx).await?;
+    if !there {
+        return Err(VerifyError::NoJournal);
+    }
+    let found: i64 =
+        sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+            .fetch_one(tx)
+            .await?;
+    let mine = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    if found == mine { Ok(()) } else { Err(VerifyError::OtherVersion { found, mine }) }
 }
 
 struct Audit<F> {
@@ -244,7 +263,7 @@ impl<F: FnMut(Told)> Audit<F> {
         let mut after = None;
         loop {
             let rows = sqlx::query(
-                "SELECT id, status, last_seq, ended_at IS NOT NULL AS ended FROM jobs
+                "SELECT id, status, last_seq, ended_at IS NOT NULL AS ended, events_forgotten FROM jobs
                  WHERE ($1::uuid IS NULL OR id > $1) AND ($2::uuid IS NULL OR id = $2) ORDER BY id LIMIT $3",
             )
             .bind(after)
@@ -258,6 +277,7 @@ impl<F: FnMut(Told)> Audit<F> {
                     status: row.try_get("status")?,
                     last_seq: row.try_get("last_seq")?,
                     has_ended: row.try_get("ended")?,
+                    is_forgotten: row.try_get("events_forgotten")?,
                     ..Trail::default()
                 };
                 trails.insert(row.try_get::<Uuid, _>("id")?, trail);
@@ -473,6 +493,8 @@ struct Trail {
     status: String,
     last_seq: i32,
     has_ended: bool,
+    /// Its events were older than retention.
+    is_forgotten: bool,
     seq: i32,
     position: i64,
     /// The first terminal event: its seq, and the status that it tells.
@@ -512,11 +534,6 @@ impl Trail {
     /// What is wrong, now that all events were seen.
     fn finish(&self) -> Vec<(Finding, String)> {
         let mut found = Vec::new();
-        if self.seq != self.last_seq {
-            let what =
-                format!("the row's last_seq is {}, the newest event's seq {}", self.last_seq, self.seq);
-            found.push((Finding::LastSeq, what));
-        }
         let status = Status::from_word(&self.status);
         let is_ended = status.is_some_and(Status::is_ended);
         if status.is_none() {
@@ -528,6 +545,14 @@ impl Trail {
                 Finding::Status,
                 format!("the status is {:?} with {time} time of its end", self.status),
             ));
+        }
+        if self.is_forgotten && is_ended && self.seq == 0 {
+            return found;
+        }
+        if self.seq != self.last_seq {
+            let what =
+                format!("the row's last_seq is {}, the newest event's seq {}", self.last_seq, self.seq);
+            found.push((Finding::LastSeq, what));
         }
         match self.end {
             None if is_ended => {

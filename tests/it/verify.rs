@@ -142,6 +142,10 @@ async fn a_sound_journal_passes() {
     house.job_at_work().await;
     let cancelled = planned_job(&house.store).await;
     house.store.cancel(cancelled).await.unwrap();
+    // Events that were older than retention are missed in no job.
+    let forgotten = house.ended_job().await;
+    house.sql("UPDATE jobs SET events_forgotten = true WHERE id = $1", forgotten).await;
+    house.sql("DELETE FROM events WHERE job_id = $1", forgotten).await;
     // A job that was removed leaves a gap in the positions and none in any job.
     let removed = planned_job(&house.store).await;
     house.store.cancel(removed).await.unwrap();
@@ -149,7 +153,7 @@ async fn a_sound_journal_passes() {
     planned_job(&house.store).await;
     let (found, totals) = house.audit(ALL).await;
     assert_eq!(found, []);
-    assert_eq!((totals.jobs, totals.objects), (4, 6));
+    assert_eq!((totals.jobs, totals.objects), (5, 9));
     assert_eq!(totals.events, house.store.tail(0, 1000).await.unwrap().len() as u64);
 }
 
@@ -364,6 +368,10 @@ async fn the_command_makes_nothing_where_nothing_is() {
     assert!(!folder.path().join("postgres").exists());
     let (code, _, said) = run(&[], folder.path(), Some(&address(&empty))).await;
     assert!(code == 1 && said.contains("holds no journal"), "{said}");
+    let older = house().await;
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version > 1").execute(&older.pool).await.unwrap();
+    let (code, _, said) = run(&[], folder.path(), Some(&address(&older.options))).await;
+    assert!(code == 1 && said.contains("run `jobcast migrate` first"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
