@@ -42,6 +42,8 @@ const CLOSE_SOCKETS: Duration = Duration::from_secs(3);
 const CLOSE_REQUESTS: Duration = Duration::from_secs(5);
 /// How long anything may take once somebody is in a hurry.
 const HURRY: Duration = Duration::from_secs(1);
+/// How often old events are removed, at the least.
+const LONGEST_ROUND: Duration = Duration::from_secs(3600);
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
@@ -62,6 +64,7 @@ pub struct Server {
     work: Option<JoinHandle<()>>,
     stream: AbortOnDropHandle<()>,
     sessions: AbortOnDropHandle<()>,
+    retention: AbortOnDropHandle<()>,
     drain: Duration,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
@@ -102,6 +105,8 @@ impl Server {
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (sessions, session_keeper) =
             Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
+        let retention = tokio::spawn(keep_events(store.clone(), config.database.keep_events));
+        let retention = AbortOnDropHandle::new(retention);
         let (socket_service, sockets) = socketio::start(hub.clone(), sessions, &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
@@ -157,6 +162,7 @@ impl Server {
             work,
             stream,
             sessions: session_keeper,
+            retention,
             drain: config.realtime.drain,
             context,
             postgres,
@@ -242,6 +248,7 @@ impl Server {
         }
         self.stream.abort();
         self.sessions.abort();
+        self.retention.abort();
         let _ = timeout(patience, self.store.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;
@@ -274,6 +281,22 @@ async fn watch_database(postgres: Option<&Postgres>) {
             }
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Removes old events now and then; none if they are kept for ever.
+async fn keep_events(store: Store, keep: Duration) {
+    if keep.is_zero() {
+        return;
+    }
+    let mut rounds = tokio::time::interval((keep / 10).min(LONGEST_ROUND));
+    loop {
+        rounds.tick().await;
+        match store.forget_events(keep).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "events of old jobs were removed"),
+            Err(error) => tracing::warn!(%error, "old events could not be removed; trying again"),
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Database {
     pub max_connections: u32,
     #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub keep_events: Duration,
     pub run_as: String,
 }
 
@@ -284,6 +286,9 @@ impl Config {
             if value < least || value > most {
                 return fail(format!("{name} is {value}; it must be from {least} to {most}"));
             }
+        }
+        if !self.database.keep_events.is_zero() && self.database.keep_events < Duration::from_secs(60) {
+            return fail("database.keep_events must be \"0s\" (for ever) or at least \"1m\"".into());
         }
         if !(0.0..=1.0).contains(&self.pipeline.match_threshold) {
             return fail("pipeline.match_threshold must be from 0 to 1".into());

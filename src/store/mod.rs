@@ -10,6 +10,7 @@ pub mod embedded;
 mod jobs;
 mod journal;
 mod products;
+mod retention;
 mod rows;
 mod sessions;
 mod tasks;

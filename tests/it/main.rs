@@ -12,6 +12,7 @@ mod process;
 mod queue;
 mod raw_client;
 mod rest;
+mod retention;
 mod socketio;
 mod stock_client;
 mod support;

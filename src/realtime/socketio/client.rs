@@ -134,6 +134,7 @@ impl Client {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(standing) = standing else { return };
         let outlet = SocketOutlet::new(socket.clone(), self.link.clone());
+        outlet.prepare();
         let id = self.hub.register(Arc::new(outlet), standing);
         let _ = self.place.set(Place { socket, id });
         let mut inbox = self.inbox();

@@ -36,6 +36,11 @@ impl SocketOutlet {
         SocketOutlet { socket, link, wire: OnceLock::new(), marked: AtomicBool::new(false) }
     }
 
+    /// Makes ready for the first event, so that it need not wait.
+    pub fn prepare(&self) {
+        self.way();
+    }
+
     fn way(&self) -> Way<'_> {
         if let Some(wire) = self.wire.get() {
             return Way::Wire(wire);
@@ -58,7 +63,7 @@ impl SocketOutlet {
 impl Outlet for SocketOutlet {
     fn send(&self, events: &Events) -> Sent {
         match self.way() {
-            Way::Wire(wire) if wire.send(events.frames(encode)) => Sent::All,
+            Way::Wire(wire) if wire.send(events.frames(encode), events.item.len()) => Sent::All,
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
             Way::Wire(_) | Way::Between => Sent::Some(0),
             Way::Library => {

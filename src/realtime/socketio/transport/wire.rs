@@ -50,6 +50,8 @@ pub struct Limits {
 #[derive(Debug, Default)]
 pub struct Counters {
     pub bytes_sent: AtomicU64,
+    /// Text frames of the library and events, queued to be sent.
+    pub packets_sent: AtomicU64,
     pub bytes_received: AtomicU64,
     /// Connections that were shut because their client took nothing any more.
     pub stalled: AtomicU64,
@@ -96,24 +98,25 @@ impl Wire {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Queues whole frames if there is room; [`Wire::flush`] writes them. One batch always fits into an empty queue.
-    pub fn send(&self, frames: &Bytes) -> bool {
+    /// Queues whole frames of so many packets if there is room; [`Wire::flush`] writes them. They always fit into an empty
+    /// queue.
+    pub fn send(&self, frames: &Bytes, packets: usize) -> bool {
+        self.queue(frames, packets, self.limits.max_waiting)
+    }
+
+    /// Queues a frame if hardly anything waits.
+    pub fn send_if_idle(&self, frame: &Bytes) -> bool {
+        self.queue(frame, 1, PRESSURE)
+    }
+
+    fn queue(&self, frames: &Bytes, packets: usize, limit: usize) -> bool {
         let mut out = self.out();
-        if out.shut || (out.waiting > 0 && out.waiting + frames.len() > self.limits.max_waiting) {
+        if out.shut || (out.waiting > 0 && out.waiting + frames.len() > limit) {
             return false;
         }
         out.push(frames.clone());
+        self.counters.packets_sent.fetch_add(packets as u64, Ordering::Relaxed);
         true
-    }
-
-    /// Queues whole frames if hardly anything waits.
-    pub fn send_if_idle(&self, frames: &Bytes) -> bool {
-        let mut out = self.out();
-        let idle = !out.shut && out.waiting < PRESSURE;
-        if idle {
-            out.push(frames.clone());
-        }
-        idle
     }
 
     /// Whether the connection has ended.
@@ -234,6 +237,7 @@ impl Wire {
             };
             *waiting += frame.len();
             queue.push_back(frame);
+            self.counters.packets_sent.fetch_add(1, Ordering::Relaxed);
         });
     }
 
@@ -390,7 +394,7 @@ mod tests {
             stream.write_all(chunk).await.unwrap();
             // The library's last frame is begun by now, and not finished.
             if wire.is_open() && !std::mem::replace(&mut sent, true) {
-                assert!(wire.send(&text("42[\"event\"]")));
+                assert!(wire.send(&text("42[\"event\"]"), 1));
             }
         }
         wire.flush();
@@ -408,7 +412,7 @@ mod tests {
         wire.shut();
         assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
         assert!(stream.write_all(b"x").await.is_err());
-        assert!(!wire.send(&text("late")));
+        assert!(!wire.send(&text("late"), 1));
     }
 
     #[tokio::test]
@@ -416,7 +420,7 @@ mod tests {
         let (wire, mut stream, _client) =
             pair(Limits { max_waiting: 50_000, stall: Duration::from_millis(50) }).await;
         let frames = text(&"x".repeat(20_000));
-        while wire.send(&frames) {
+        while wire.send(&frames, 1) {
             wire.flush();
         }
         assert!(wire.out().waiting <= 50_000);
@@ -433,7 +437,7 @@ mod tests {
         let writer = tokio::spawn(async move {
             for number in 0..400 {
                 let frames = text(&format!("{number:06}{}", "x".repeat(20_000)));
-                while !wire.send(&frames) {
+                while !wire.send(&frames, 1) {
                     tokio::task::yield_now().await;
                 }
                 wire.flush();
