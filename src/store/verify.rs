@@ -273,11 +273,13 @@ impl<F: FnMut(Told)> Audit<F> {
             .await?;
             let mut trails = BTreeMap::new();
             for row in &rows {
+                let last_seq = row.try_get("last_seq")?;
                 let trail = Trail {
                     status: row.try_get("status")?,
-                    last_seq: row.try_get("last_seq")?,
+                    last_seq,
                     has_ended: row.try_get("ended")?,
-                    is_forgotten: row.try_get("events_forgotten")?,
+                    // Of a job whose events were older than retention the last one is kept.
+                    seq: if row.try_get("events_forgotten")? { last_seq - 1 } else { 0 },
                     ..Trail::default()
                 };
                 trails.insert(row.try_get::<Uuid, _>("id")?, trail);
@@ -493,8 +495,7 @@ struct Trail {
     status: String,
     last_seq: i32,
     has_ended: bool,
-    /// Its events were older than retention.
-    is_forgotten: bool,
+    /// That of the newest event so far.
     seq: i32,
     position: i64,
     /// The first terminal event: its seq, and the status that it tells.
@@ -545,9 +546,6 @@ impl Trail {
                 Finding::Status,
                 format!("the status is {:?} with {time} time of its end", self.status),
             ));
-        }
-        if self.is_forgotten && is_ended && self.seq == 0 {
-            return found;
         }
         if self.seq != self.last_seq {
             let what =
