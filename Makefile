@@ -1,9 +1,10 @@
 # make run    install what is missing, build, and watch one whole job on the demo shop
 # make test   install what is missing, build, and run every test
+# make bench  measure Jobcast, Node's socket.io and a bare websocket side by side, and write the README's table
 # make lint   formatting and lints
 # A second run installs nothing and needs no network.
 
-.PHONY: run test lint generate packages
+.PHONY: run test bench lint generate packages
 .DEFAULT_GOAL := run
 SHELL := /bin/bash
 
@@ -44,9 +45,15 @@ test: tests/compat/node_modules/.installed
 	then target/debug/jobcast postgres -- cargo nextest run --locked; \
 	else target/debug/jobcast postgres -- cargo test --locked; fi
 
-tests/compat/node_modules/.installed: tests/compat/package-lock.json
+# About 20 minutes on an otherwise idle machine; BENCH=--quick only shows that everything works.
+bench: tests/bench/node/node_modules/.installed
+	@$(call install,$(RUN_PACKAGES))
+	cargo build --release --locked --bin jobcast --example bare_websocket
+	target/release/jobcast bench compare --readme README.md --json target/bench.json $(BENCH)
+
+tests/%/node_modules/.installed: tests/%/package-lock.json
 	@$(call install,$(TEST_PACKAGES))
-	npm ci --prefix tests/compat --no-audit --no-fund --loglevel=error
+	npm ci --prefix tests/$* --no-audit --no-fund --loglevel=error
 	@touch $@
 
 lint:

@@ -18,7 +18,7 @@
 //! | [`product`] | what is known of a product, and how a price list is read. Pure. |
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
-//! | [`realtime`] | how clients hear of it: the hub, and Socket.IO. |
+//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, and Socket.IO. |
 //! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
 //! | [`dialects`] | existing frontends' REST shapes, one folder each. |
 //! | [`app`] | the composition root, and the commands. |
@@ -32,8 +32,14 @@
 //! [`realtime::hub::Hub`], which passes them on in the order of positions to the clients in the job's room. If an
 //! announcement is lost, or another process made the commit, the hub finds the event in the journal.
 //!
-//! A client that cannot keep up, or that asks for the past, is fed from the journal at its own pace and handed back
-//! to the live stream at an exact position. So a full buffer, a late page and a restart are one and the same case.
+//! A client that cannot keep up, that asks for the past, or that comes back is fed from the journal at its own pace and
+//! handed back to the live stream at an exact position. So a full buffer, a late page, a cut connection and a
+//! restart are one and the same case. What a client that comes back was told, and what it is due, is worked out of its
+//! session's row and the position of the last event that it got ([`realtime::session`]).
+//!
+//! The Socket.IO library sees handshakes, heartbeats, messages and acknowledgements. Events go past it: a shim under the
+//! library (`realtime/socketio/transport`) owns the connections, and writes what the hub encoded once for all clients
+//! between the library's frames.
 //!
 //! # What must not be
 //!

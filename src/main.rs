@@ -79,6 +79,12 @@ enum Verb {
         #[arg(value_enum)]
         format: commands::contract::Format,
     },
+    /// Drive load against a server and tell what was delivered, lost and repeated.
+    #[command(
+        subcommand,
+        after_help = "Each scenario starts the server that --server names and ends it afterwards, or tries the one at --url, which\nneeds the bench control routes (src/app/bench/mod.rs has them in six lines; tests/bench/node/server.mjs in Node).\n\nExamples:\n  jobcast bench fanout --clients 200\n  jobcast bench compare --quick"
+    )]
+    Bench(commands::bench::BenchArgs),
     /// Run a command beside a throw-away Postgres (its address is in DATABASE_URL).
     Postgres {
         #[arg(last = true, required = true)]
@@ -187,6 +193,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::CheckConfig { defaults } => commands::check_config::run(&config, defaults)?,
         Verb::Contract { format } => commands::contract::run(format),
+        Verb::Bench(bench) => return commands::bench::run(config, bench).await,
         Verb::Postgres { command } => return commands::postgres::run(config, command).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,8 @@ use std::{
     process::Command,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// A command that runs `program`, as another user and group if ids are given, and that gets `death_signal` (such as
 /// `KILL`) when the thread that starts it ends. Start long-lived programs from a thread that lives as long as they do.
 pub fn command(program: &Path, ids: Option<(u32, u32)>, death_signal: Option<&str>) -> Command {
@@ -38,6 +40,16 @@ pub fn short_folder(long: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("jobcast-{:016x}", hasher.finish()))
 }
 
+/// Lets this process open as many files, and so connections, as it is allowed to; returns how many that are.
+///
+/// # Errors
+/// When the system refuses what its own hard limit allows.
+pub fn raise_open_files() -> std::io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
 /// User and group id of a user of this system.
 pub fn user_ids(name: &str) -> Option<(u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
@@ -54,6 +66,14 @@ pub fn user_ids(name: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_files_are_limited_by_the_hard_limit_alone() {
+        let limit = raise_open_files().unwrap();
+        let now = getrlimit(Resource::Nofile);
+        assert_eq!(now.current, now.maximum);
+        assert_eq!(now.current.unwrap_or(u64::MAX), limit);
+    }
 
     #[test]
     fn users_and_programs_of_the_system_are_found() {

@@ -1,5 +1,6 @@
 //! The composition root: builds everything from top to bottom, and takes it down again.
 
+pub mod bench;
 pub mod client;
 pub mod commands;
 pub mod demo_shop;

@@ -47,6 +47,9 @@ const LONGEST_ROUND: Duration = Duration::from_secs(3600);
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
+/// A path, and the routes that are served there.
+pub type MoreRoutes = (&'static str, fn(Store) -> axum::Router);
+
 /// A running server.
 pub struct Server {
     /// The address under which this machine reaches it.
@@ -73,7 +76,16 @@ pub struct Server {
 
 impl Server {
     /// Builds and starts everything on listeners that are bound already.
-    pub async fn start(mut config: Config, listeners: Vec<TcpListener>) -> anyhow::Result<Server> {
+    pub async fn start(config: Config, listeners: Vec<TcpListener>) -> anyhow::Result<Server> {
+        Server::start_with(config, listeners, None).await
+    }
+
+    /// Serves more routes beside its own, at a path.
+    pub async fn start_with(
+        mut config: Config,
+        listeners: Vec<TcpListener>,
+        more: Option<MoreRoutes>,
+    ) -> anyhow::Result<Server> {
         // TLS of the crawler, of S3 and of a remote database; a second start in one process finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let first =
@@ -132,6 +144,9 @@ impl Server {
         let mut shell = Shell::new(routes, api, socket_service, &config.server);
         if config.server.demo_shop {
             shell = shell.nest(DEMO_SHOP, demo_shop::router());
+        }
+        if let Some((path, routes)) = more {
+            shell = shell.nest(path, routes(store.clone()));
         }
 
         let stop_work = CancellationToken::new();

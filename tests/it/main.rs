@@ -1,5 +1,6 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
+mod bench;
 mod compat;
 mod contract;
 mod doors;

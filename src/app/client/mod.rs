@@ -2,7 +2,7 @@
 //! that stays with a job to its end.
 
 mod follower;
-mod packet;
+pub(super) mod packet;
 mod rest;
 
 use std::{collections::HashMap, future::Future, time::Duration};

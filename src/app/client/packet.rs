@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 /// Joins the namespace `/`.
-pub(super) const CONNECT: &str = "40";
+pub(in crate::app) const CONNECT: &str = "40";
 /// Answers a ping.
-pub(super) const PONG: &str = "3";
+pub(in crate::app) const PONG: &str = "3";
 
 /// What the server says first.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Opening {
+pub(in crate::app) struct Opening {
     /// Milliseconds between two pings.
     pub ping_interval: u32,
     /// Milliseconds that an answer to a ping may take.
@@ -22,7 +22,7 @@ pub(super) struct Opening {
 
 /// One text message of the server.
 #[derive(Debug)]
-pub(super) enum Packet<'a> {
+pub(in crate::app) enum Packet<'a> {
     Opening(Opening),
     Ping,
     /// The transport is closed.
@@ -49,11 +49,11 @@ pub(super) enum Packet<'a> {
 /// A text that is no packet.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("it sent {0:?}, which is no Socket.IO packet")]
-pub(super) struct Malformed(String);
+pub(in crate::app) struct Malformed(String);
 
 impl<'a> Packet<'a> {
     /// Reads a text message.
-    pub(super) fn read(text: &'a str) -> Result<Packet<'a>, Malformed> {
+    pub(in crate::app) fn read(text: &'a str) -> Result<Packet<'a>, Malformed> {
         Packet::parse(text).ok_or_else(|| Malformed(text.chars().take(60).collect()))
     }
 
@@ -119,7 +119,7 @@ fn split_kind(text: &str) -> Option<(char, &str)> {
 }
 
 /// An event with its arguments as a JSON array, for [`event`].
-pub(super) fn body(name: &str, arguments: &[Value]) -> String {
+pub(in crate::app) fn body(name: &str, arguments: &[Value]) -> String {
     let mut body = Value::from(name).to_string();
     for argument in arguments {
         body.push(',');
@@ -129,7 +129,7 @@ pub(super) fn body(name: &str, arguments: &[Value]) -> String {
 }
 
 /// The packet of an event; with an id the server is asked to acknowledge it.
-pub(super) fn event(body: &str, id: Option<u64>) -> String {
+pub(in crate::app) fn event(body: &str, id: Option<u64>) -> String {
     match id {
         Some(id) => format!("42{id}{body}"),
         None => format!("42{body}"),

@@ -1,0 +1,109 @@
+//! Jobcast as a server under test: the control routes beside the server that `jobcast serve` runs. Rooms are jobs.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use uuid::Uuid;
+
+use super::{
+    control::{Append, Appended, Burst, Published, Room},
+    wire::{self, Mark},
+};
+use crate::{
+    event::JobType,
+    job::JobId,
+    store::{NewJob, Store, StoreError},
+};
+
+/// Where the control routes are.
+pub const PATH: &str = "/bench";
+const MAX_WRITERS: usize = 1024;
+const MAX_SECONDS: u64 = 300;
+
+/// The control routes.
+pub fn router(store: Store) -> Router {
+    Router::new()
+        .route("/ready", get(|| async { Json(serde_json::json!({})) }))
+        .route("/rooms", post(room))
+        .route("/publish", post(publish))
+        .route("/append", post(append))
+        .with_state(store)
+}
+
+struct Failed(StatusCode, String);
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Failed {
+        Failed(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+fn refused(why: &str) -> Failed {
+    Failed(StatusCode::BAD_REQUEST, why.into())
+}
+
+async fn job(store: &Store) -> Result<JobId, StoreError> {
+    let id = JobId(Uuid::now_v7());
+    store.create(NewJob { id, job_type: JobType::Crawl, name: "bench".into(), config: None }).await?;
+    Ok(id)
+}
+
+async fn room(State(store): State<Store>) -> Result<Json<Room>, Failed> {
+    Ok(Json(Room { room: job(&store).await?.to_string() }))
+}
+
+async fn publish(State(store): State<Store>, Json(burst): Json<Burst>) -> Result<Json<Published>, Failed> {
+    let job: JobId = burst.room.parse().map_err(|_| refused("a room is the id of a job"))?;
+    if burst.count > wire::MAX_COUNT || burst.bytes > wire::MAX_BYTES {
+        return Err(refused("that is too much for one burst"));
+    }
+    let t = wire::now();
+    let numbers = burst.from..burst.from.saturating_add(burst.count);
+    store.append(job, numbers.map(|n| wire::event(Mark { n, t }, burst.bytes)).collect()).await?;
+    Ok(Json(Published { committed: wire::now() }))
+}
+
+async fn append(State(store): State<Store>, Json(wish): Json<Append>) -> Result<Json<Appended>, Failed> {
+    if !(1..=MAX_WRITERS).contains(&wish.writers)
+        || !(1..=wish.writers).contains(&wish.jobs)
+        || wish.seconds > MAX_SECONDS
+    {
+        return Err(refused("there are 1 to 1024 writers, at most as many jobs, for at most 300 seconds"));
+    }
+    let mut jobs = Vec::with_capacity(wish.jobs);
+    for _ in 0..wish.jobs {
+        jobs.push(job(&store).await?);
+    }
+    let began = Instant::now();
+    let end = began + Duration::from_secs(wish.seconds);
+    let mut writers = tokio::task::JoinSet::new();
+    for job in (0..wish.writers).map(|writer| jobs[writer % jobs.len()]) {
+        let store = store.clone();
+        writers.spawn(async move {
+            let mut n = 0;
+            while Instant::now() < end {
+                let mark = Mark { n, t: wire::now() };
+                store.append(job, vec![wire::event(mark, wire::DEFAULT_BYTES)]).await?;
+                n += 1;
+            }
+            Ok::<_, StoreError>(u64::from(n))
+        });
+    }
+    let mut events = 0;
+    while let Some(wrote) = writers.join_next().await {
+        events += wrote.map_err(|error| Failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    }
+    Ok(Json(Appended { events, seconds: began.elapsed().as_secs_f64() }))
+}

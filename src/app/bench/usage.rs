@@ -1,0 +1,128 @@
+//! What a process and those that it started have used, as the kernel tells it under /proc.
+
+use std::{collections::HashMap, fs};
+
+use anyhow::{Context as _, anyhow};
+use serde::Serialize;
+
+/// Processor time, user and system, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Cpu {
+    /// Of the process itself.
+    pub own: f64,
+    /// Of the processes that it started, and that those started, also of those that have ended.
+    pub children: f64,
+}
+
+impl std::ops::Sub for Cpu {
+    type Output = Cpu;
+
+    fn sub(self, before: Cpu) -> Cpu {
+        Cpu { own: self.own - before.own, children: self.children - before.children }
+    }
+}
+
+/// One line of /proc/PID/stat; times in ticks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stat {
+    parent: u32,
+    own: u64,
+    /// Of children that have ended and were waited for.
+    ended: u64,
+}
+
+impl Stat {
+    fn read(text: &str) -> Option<Stat> {
+        // The name stands in parentheses and may hold anything.
+        let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Some(Stat {
+            parent: fields.get(1)?.parse().ok()?,
+            own: ticks(11)? + ticks(12)?,
+            ended: ticks(13)? + ticks(14)?,
+        })
+    }
+}
+
+/// The processor time of a process and its descendants up to now.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu(pid: u32) -> anyhow::Result<Cpu> {
+    let processes = processes();
+    let own = processes.get(&pid).ok_or_else(|| anyhow!("process {pid} is gone; its log tells why"))?;
+    let descendants = descendants(pid, &processes);
+    let children: u64 =
+        descendants.iter().filter_map(|pid| processes.get(pid)).map(|s| s.own + s.ended).sum();
+    let seconds = |ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+    Ok(Cpu { own: seconds(own.own), children: seconds(own.ended + children) })
+}
+
+/// The processes that a process started, and that those started.
+pub fn family(pid: u32) -> Vec<u32> {
+    descendants(pid, &processes())
+}
+
+/// Whether a process is there.
+pub fn is_alive(pid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+}
+
+/// Bytes of memory of a process, what it shares divided by those who share it.
+pub fn memory(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    Ok(kilobytes.ok_or_else(|| anyhow!("{path} names no Pss"))? * 1024)
+}
+
+fn processes() -> HashMap<u32, Stat> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, Stat::read(&text)?))
+    })
+    .collect()
+}
+
+fn descendants(pid: u32, processes: &HashMap<u32, Stat>) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(processes.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernel_is_read_whatever_the_name_is() {
+        let line = "7 (a) b (c) S 5 7 7 0 -1 4194560 100 200 0 0 11 12 13 14 20 0 1 0 100 0 0";
+        assert_eq!(Stat::read(line), Some(Stat { parent: 5, own: 23, ended: 27 }));
+        assert_eq!(Stat::read("7 (a) S"), None);
+        assert_eq!(Stat::read(""), None);
+    }
+
+    #[test]
+    fn a_child_of_a_child_belongs_to_the_family() {
+        let stat = |parent| Stat { parent, own: 0, ended: 0 };
+        let processes = HashMap::from([(1, stat(0)), (2, stat(1)), (3, stat(2)), (4, stat(0)), (5, stat(1))]);
+        let mut family = descendants(1, &processes);
+        family.sort_unstable();
+        assert_eq!(family, [2, 3, 5]);
+    }
+
+    #[test]
+    fn this_process_uses_time_and_memory() {
+        let pid = std::process::id();
+        assert!(memory(pid).unwrap() > 100_000);
+        assert!(cpu(pid).unwrap().own >= 0.0);
+        assert!(is_alive(pid));
+    }
+}
