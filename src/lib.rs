@@ -3,12 +3,13 @@
 //! # The house
 //!
 //! ```text
-//! main ─▶ app ─▶ { http, dialects, realtime, pipeline } ─▶ store ─▶ { job, product } ─▶ event
+//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime, pipeline } ─▶ store ─▶ { job, product } ─▶ event
 //! ```
 //!
-//! An arrow means "may import"; `config` and `process` are leaves that everybody may use; `dialects` may use `http`'s
-//! state, for they are more routes. `http`, `realtime` and `pipeline` never import each other: **they meet in the
-//! journal**. A test (`tests/it/tidy.rs`) holds this.
+//! An arrow means "may import"; `config` and `process` are leaves that everybody may use. `dialects` may use `http`'s
+//! state, for they are more routes, and `http`'s live doors (event streams, long-polls) hang on `realtime`'s hub, as
+//! the sockets do. Neither knows `pipeline`, nor it them: **they meet in the journal**. A test (`tests/it/tidy.rs`)
+//! holds this.
 //!
 //! | folder | role |
 //! |---|---|
@@ -18,7 +19,7 @@
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, and Socket.IO. |
-//! | [`http`] | the native REST API under `/v1`, objects under `/cdn`, health. |
+//! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
 //! | [`dialects`] | existing frontends' REST shapes, one folder each. |
 //! | [`app`] | the composition root, and the commands. |
 //!

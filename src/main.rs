@@ -15,7 +15,7 @@ use jobcast::{
     name = "jobcast",
     version,
     about = "A Socket.IO-compatible real-time job event server that loses no event",
-    after_help = "Try it:\n  jobcast demo                 a whole job on a small shop of its own\n  jobcast serve                the server; then, from elsewhere:\n  jobcast submit https://shop.example.com/\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057"
+    after_help = "Try it:\n  jobcast demo                 a whole job on a small shop of its own\n  jobcast serve                the server; then, from elsewhere:\n  jobcast submit https://shop.example.com/\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057\n  jobcast verify               whether all that was promised is there"
 )]
 struct Cli {
     /// A file with settings, as in config/default.toml.
@@ -43,6 +43,16 @@ enum Verb {
     },
     /// Bring the database's tables up to date.
     Migrate(DatabaseArgs),
+    /// Audit the journal and the objects that it speaks of; ends with 1 if something is wrong.
+    #[command(
+        after_help = "Examples:\n  jobcast verify\n  jobcast verify --job 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .finding"
+    )]
+    Verify {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        verify: commands::verify::VerifyArgs,
+    },
     /// Start a job for a shop and follow it to its end.
     #[command(
         after_help = "Example:\n  jobcast submit https://shop.example.com/ --template compact-label --max-products 20"
@@ -157,7 +167,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let flags = match &cli.command {
         Verb::Serve(serve) | Verb::Demo { serve, .. } => serve.flags(),
-        Verb::Migrate(database) => database.flags(),
+        Verb::Migrate(database) | Verb::Verify { database, .. } => database.flags(),
         _ => Vec::new(),
     };
     let mut config = Config::load(cli.config.as_deref(), std::env::vars(), flags)?;
@@ -175,6 +185,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             return commands::demo::run(config, once).await;
         }
         Verb::Migrate(_) => commands::migrate::run(config).await?,
+        Verb::Verify { verify, .. } => return commands::verify::run(config, verify).await,
         Verb::Submit(submit) => return commands::submit::run(submit).await,
         Verb::Watch { job, server } => {
             let job = job.parse::<jobcast::job::JobId>()?;

@@ -20,7 +20,7 @@ use super::demo_shop;
 use crate::{
     config::Config,
     dialects, http,
-    http::{Api, Shell},
+    http::{Api, Live, Shell},
     job::RequestLimits,
     pipeline::{Context, Worker},
     realtime::{
@@ -122,6 +122,7 @@ impl Server {
         let (socket_service, sockets) = socketio::start(hub.clone(), sessions, &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
+        let stop_http = CancellationToken::new();
         let limits = RequestLimits {
             max_products: config.crawler.max_products,
             match_threshold: config.pipeline.match_threshold,
@@ -133,6 +134,7 @@ impl Server {
             max_upload: config.server.max_upload,
             max_age: config.objects.max_age,
             ready: ready.clone(),
+            live: Live::new(hub.clone(), stop_http.clone(), &config),
         };
         let mut routes = http::routes().merge(dialects::routes());
         if config.server.demo_shop {
@@ -156,7 +158,6 @@ impl Server {
         } else {
             (None, None)
         };
-        let stop_http = CancellationToken::new();
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|address| address.to_string()).collect();
         let http =

@@ -111,6 +111,7 @@ pub struct Realtime {
     pub max_subscriptions: usize,
     pub max_queued_messages: usize,
     pub max_message: usize,
+    pub max_streams: usize,
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
 }
@@ -272,6 +273,7 @@ impl Config {
             ("realtime.recent_events", self.realtime.recent_events as u64, 1, 10_000_000),
             ("realtime.max_subscriptions", self.realtime.max_subscriptions as u64, 1, 100_000),
             ("realtime.max_queued_messages", self.realtime.max_queued_messages as u64, 1, 10_000),
+            ("realtime.max_streams", self.realtime.max_streams as u64, 1, 1_000_000),
             ("pipeline.max_attempts", self.pipeline.max_attempts.max(0) as u64, 1, 100),
             ("pipeline.crawl_concurrency", self.pipeline.crawl_concurrency as u64, 1, 256),
             ("pipeline.screenshot_concurrency", self.pipeline.screenshot_concurrency as u64, 1, 256),

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequest, Request, rejection::JsonRejection},
-    http::{Method, StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
@@ -13,6 +13,9 @@ use crate::{
     job::{Code, Rejection},
     store::StoreError,
 };
+
+/// Seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -57,7 +60,11 @@ impl IntoResponse for Error {
         let Error(Rejection { code, message }) = self;
         let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let error = json!({ "code": code.word(), "message": message, "retryable": code.is_retryable() });
-        (status, axum::Json(json!({ "error": error }))).into_response()
+        let mut response = (status, axum::Json(json!({ "error": error }))).into_response();
+        if code == Code::Unavailable {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/jobs`: submit, look, follow, cancel.
+//! `/v1/jobs`: submit, look, cancel.
 
 use axum::{
     Json as Answer,
@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::{
     Api,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Jobs and events of one answer at the most.
-const MAX_PAGE: i64 = 500;
+pub(super) const MAX_PAGE: i64 = 500;
 
 /// The body of a submission.
 #[derive(Deserialize)]
@@ -88,50 +88,6 @@ pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Resp
     Ok(Answer(describe(&api.store.job(id).await?)).into_response())
 }
 
-#[derive(Deserialize)]
-pub struct EventsQuery {
-    after: Option<i32>,
-    limit: Option<i64>,
-}
-
-/// `GET /v1/jobs/{id}/events?after=0&limit=500` → `{events, next}`; ask again with `after=next` until `events` is
-/// empty.
-pub async fn events(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, Error> {
-    let id: JobId = id.parse()?;
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
-    let after = query.after.unwrap_or(0);
-    let limit = query.limit.unwrap_or(MAX_PAGE);
-    if after < 0 || !(1..=MAX_PAGE).contains(&limit) {
-        return Err(bad(format!("after must be from 0, limit from 1 to {MAX_PAGE}.")).into());
-    }
-    let head = api.store.head(id).await?;
-    let events = api.store.events(id, after, limit).await?;
-    #[derive(serde::Serialize)]
-    struct Entry<'a> {
-        seq: i32,
-        position: String,
-        event: &'a str,
-        data: &'a RawValue,
-    }
-    let next = events.last().map_or(after, |event| event.seq);
-    let entries: Vec<Entry> = events
-        .iter()
-        .map(|e| Entry { seq: e.seq, position: e.position.to_string(), event: &e.kind, data: &e.payload })
-        .collect();
-    #[derive(serde::Serialize)]
-    struct Body<'a> {
-        events: Vec<Entry<'a>>,
-        next: i32,
-        status: &'a str,
-    }
-    Ok(Answer(Body { events: entries, next, status: head.status.word() }).into_response())
-}
-
 /// `POST /v1/jobs/{id}/cancel` → the job, cancelled.
 pub async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
     let id: JobId = id.parse()?;
@@ -139,7 +95,7 @@ pub async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Re
     Ok(Answer(describe(&api.store.job(id).await?)).into_response())
 }
 
-fn bad(message: String) -> Rejection {
+pub(super) fn bad(message: String) -> Rejection {
     Rejection::new(Code::InvalidRequest, message)
 }
 

@@ -1,12 +1,17 @@
-//! The native REST API under `/v1`, objects, health: every route on one screen.
+//! The native REST API under `/v1` with its live doors, objects, health: every route on one screen.
 
 mod error;
+mod events;
 mod health;
 mod jobs;
 mod objects;
+mod reader;
 mod server;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -14,6 +19,7 @@ use axum::{
 };
 
 pub use error::{Json, body_rejection, internal};
+pub use reader::Live;
 pub use server::{Shell, serve};
 
 use crate::{
@@ -30,9 +36,10 @@ pub struct Api {
     /// Bytes of a spreadsheet.
     pub max_upload: usize,
     /// How long clients may keep objects.
-    pub max_age: std::time::Duration,
+    pub max_age: Duration,
     /// False once the server is stopping.
-    pub ready: Arc<std::sync::atomic::AtomicBool>,
+    pub ready: Arc<AtomicBool>,
+    pub live: Live,
 }
 
 /// All native routes.
@@ -44,7 +51,7 @@ pub fn routes() -> Router<Api> {
         .route("/readyz", get(health::ready))
         .route("/v1/jobs", post(jobs::submit).get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::show))
-        .route("/v1/jobs/{id}/events", get(jobs::events))
+        .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/cdn/{*key}", get(objects::get))
         .fallback(error::no_route)

@@ -68,9 +68,11 @@ fn cors(origins: &[String]) -> CorsLayer {
         header::RANGE,
         HeaderName::from_static("x-requested-with"),
         HeaderName::from_static("x-api-key"),
+        HeaderName::from_static("last-event-id"),
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
-    let layer = layer.expose_headers([header::LOCATION, header::ETAG, header::CONTENT_RANGE]);
+    let layer =
+        layer.expose_headers([header::LOCATION, header::ETAG, header::CONTENT_RANGE, header::RETRY_AFTER]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }

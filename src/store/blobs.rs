@@ -3,6 +3,7 @@
 use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions,
     local::LocalFileSystem, path, prefix::PrefixStore,
@@ -96,7 +97,7 @@ impl Blobs {
 
     /// Stores an object; a second time with the same key writes the same object again.
     pub async fn put(&self, key: String, bytes: Bytes, content_type: &str) -> Result<Artifact, BlobsError> {
-        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hexadecimal(&Sha256::digest(&bytes));
         let size = bytes.len() as i64;
         let attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
         let options = PutOptions { attributes, ..PutOptions::default() };
@@ -129,6 +130,25 @@ impl Blobs {
         Ok(Object { bytes: found.bytes().await.map_err(BlobsError::Failed)?, size, range })
     }
 
+    /// An object's size in bytes and, if asked for, the SHA-256 of what it holds, of which nothing stays in memory.
+    pub async fn measure(&self, key: &str, hash: bool) -> Result<(i64, Option<String>), BlobsError> {
+        let path = path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()))?;
+        let failed = |error| match error {
+            object_store::Error::NotFound { .. } => BlobsError::NotFound(key.to_owned()),
+            other => BlobsError::Failed(other),
+        };
+        if !hash {
+            return Ok((self.store.head(&path).await.map_err(failed)?.size as i64, None));
+        }
+        let (mut size, mut sha256) = (0, Sha256::new());
+        let mut parts = self.store.get(&path).await.map_err(failed)?.into_stream();
+        while let Some(part) = parts.try_next().await.map_err(failed)? {
+            size += part.len() as i64;
+            sha256.update(&part);
+        }
+        Ok((size, Some(hexadecimal(&sha256.finalize()))))
+    }
+
     /// Removes an object; one that is not there is no error.
     pub async fn delete(&self, key: &str) -> Result<(), BlobsError> {
         match self.store.delete(&path::Path::from(key)).await {
@@ -136,4 +156,8 @@ impl Blobs {
             Err(error) => Err(BlobsError::Failed(error)),
         }
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -128,11 +128,17 @@ impl Postgres {
 
     /// How to connect to another database of the server.
     pub fn options_for(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket_dir)
-            .username(USER)
-            .database(database)
-            .log_statements(tracing::log::LevelFilter::Trace)
+        options(&self.socket_dir, database)
+    }
+
+    /// Whether a data directory holds a database.
+    pub fn is_made(data_dir: &Path) -> bool {
+        data_dir.join("postgres/data/PG_VERSION").exists()
+    }
+
+    /// How to connect to the database of a data directory that another process is using.
+    pub fn options_of_running(data_dir: &Path, run_as: &str) -> Result<PgConnectOptions, EmbeddedError> {
+        Ok(options(&socket_dir(&data_dir.join("postgres"), &Owner::find(run_as)?)?, "jobcast"))
     }
 
     /// The address of the server in the form that `DATABASE_URL` takes.
@@ -191,6 +197,14 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.signal(Signal::INT);
     }
+}
+
+fn options(socket_dir: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .username(USER)
+        .database(database)
+        .log_statements(tracing::log::LevelFilter::Trace)
 }
 
 async fn make_database(connection: &mut PgConnection) -> sqlx::Result<()> {

@@ -231,7 +231,7 @@ impl Store {
     }
 }
 
-fn recorded(row: PgRow) -> Result<Arc<Recorded>, StoreError> {
+pub(super) fn recorded(row: PgRow) -> Result<Arc<Recorded>, StoreError> {
     let payload: sqlx::types::Json<Box<RawValue>> = row.try_get("payload")?;
     let kind: String = row.try_get("kind")?;
     // Known names are not allocated again.

@@ -15,6 +15,7 @@ mod rows;
 mod sessions;
 mod tasks;
 mod templates;
+pub mod verify;
 
 use std::{
     sync::Arc,
@@ -43,6 +44,8 @@ use crate::{
     job::{JobId, Rejection},
 };
 
+/// The tables, as they came to be.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Announcements that may wait for the hub; the journal has what does not fit.
 const ANNOUNCEMENTS: usize = 4096;
 
@@ -185,7 +188,7 @@ async fn pool(options: PgConnectOptions, settings: &config::Database) -> Result<
 
 /// Brings the tables up to date.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
-    sqlx::migrate!().run(pool).await
+    MIGRATIONS.run(pool).await
 }
 
 /// Connects for [`migrate`] alone.

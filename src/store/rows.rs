@@ -1,7 +1,7 @@
 //! The rows that a job's events speak of: artifacts, screenshots, readings, matches and labels.
 
 use serde_json::Value;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{Artifact, Store, StoreError};
@@ -236,14 +236,16 @@ impl Store {
             .bind(key)
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| {
-            Ok(Artifact {
-                key: row.try_get("key")?,
-                content_type: row.try_get("content_type")?,
-                size: row.try_get("size")?,
-                sha256: row.try_get("sha256")?,
-            })
-        })
-        .transpose()
+        Ok(row.as_ref().map(artifact).transpose()?)
     }
+}
+
+/// A row of artifacts.
+pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {
+    Ok(Artifact {
+        key: row.try_get("key")?,
+        content_type: row.try_get("content_type")?,
+        size: row.try_get("size")?,
+        sha256: row.try_get("sha256")?,
+    })
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     process::{Process, free_port},
     support::{folder, heavy, wait_for},
+    verify,
 };
 
 const SETTINGS: [(&str, &str); 2] =
@@ -94,6 +95,8 @@ async fn kill_9_in_the_middle_costs_no_event_and_repeats_none() {
     let labelled = labels(folder.path(), &job);
     assert_eq!(labelled.len(), 8);
     assert!(labelled == labels(folder.path(), &undisturbed), "the same pictures, byte for byte");
+    let (code, found, said) = verify::run(&[], folder.path(), None).await;
+    assert_eq!(code, 0, "the journal is sound: {found:?} {said}");
     server.kill();
     wait_for("the programs of the killed server to be gone", async || {
         let left = Command::new("pgrep").arg("-f").arg(folder.path()).output().unwrap();

@@ -3,6 +3,7 @@
 mod bench;
 mod compat;
 mod contract;
+mod doors;
 mod embedded;
 mod hub;
 mod journal;
@@ -17,4 +18,5 @@ mod socketio;
 mod stock_client;
 mod support;
 mod tidy;
+mod verify;
 mod whole_job;

@@ -15,7 +15,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("store", &["job", "event", "product"]),
     ("realtime", &["store", "job", "event"]),
     ("pipeline", &["store", "job", "event", "product"]),
-    ("http", &["store", "job", "event"]),
+    ("http", &["realtime", "store", "job", "event"]),
     ("dialects", &["http", "realtime", "store", "job", "event", "product"]),
     ("app", &["http", "dialects", "realtime", "pipeline", "store", "job", "event", "product"]),
 ];

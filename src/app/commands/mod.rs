@@ -9,3 +9,4 @@ pub mod postgres;
 pub mod serve;
 pub mod signals;
 pub mod submit;
+pub mod verify;

@@ -11,6 +11,7 @@ use axum::{
     http::{Method, Request, StatusCode, header},
 };
 use serde_json::{Value, json};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt as _;
 use url::Url;
 use uuid::Uuid;
@@ -20,8 +21,9 @@ use crate::{
     event::{
         Event, LabelGenerated, MatchFailed, MatchFound, MatchType, OcrCompleted, OcrData, ScreenshotCaptured,
     },
-    http::{self, Api},
+    http::{self, Api, Live},
     job::{Command, JobId, RequestLimits, Stage, Status},
+    realtime::hub::Hub,
     store::{
         Blobs, Change, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow, Store, Template,
         embedded::{Durability, Postgres},
@@ -35,6 +37,7 @@ struct House {
     router: Router,
     store: Store,
     blobs: Blobs,
+    _stream: AbortOnDropHandle<()>,
     _postgres: Postgres,
     _folder: tempfile::TempDir,
 }
@@ -45,7 +48,7 @@ async fn house() -> House {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let config = Config::defaults();
     let postgres = Postgres::start(folder.path(), "postgres", Durability::Throwaway).await.unwrap();
-    let (store, _announcements) = Store::open(postgres.options(), &config.database).await.unwrap();
+    let (store, announcements) = Store::open(postgres.options(), &config.database).await.unwrap();
     let template = Template {
         id: "standard-label".into(),
         name: "Standard Label".into(),
@@ -57,6 +60,7 @@ async fn house() -> House {
     store.put_templates(&[template]).await.unwrap();
     let public = Url::parse("http://jobs.example.com/").unwrap();
     let blobs = Blobs::open(&config.objects, folder.path(), &public).unwrap();
+    let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await.unwrap();
     let api = Api {
         store: store.clone(),
         blobs: blobs.clone(),
@@ -64,9 +68,10 @@ async fn house() -> House {
         max_upload: 100_000,
         max_age: config.objects.max_age,
         ready: Arc::new(AtomicBool::new(true)),
+        live: Live::new(hub, CancellationToken::new(), &config),
     };
     let router = http::routes().merge(super::routes()).with_state(api);
-    House { router, store, blobs, _postgres: postgres, _folder: folder }
+    House { router, store, blobs, _stream: stream, _postgres: postgres, _folder: folder }
 }
 
 impl House {

@@ -1,0 +1,141 @@
+//! `/v1/jobs/{id}/events`: one job's events by page, by long-poll and as a stream; the same seqs through each.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json as Answer,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{
+        IntoResponse, Response,
+        sse::{self, KeepAlive, Sse},
+    },
+};
+use futures_util::{StreamExt as _, stream};
+use humantime_serde::re::humantime::parse_duration;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    Api,
+    error::Error,
+    jobs::{MAX_PAGE, bad},
+    reader::{News, Reader},
+};
+use crate::job::JobId;
+
+/// The longest wait that a long-poll may ask for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// After what time a page whose stream ended comes back.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often a quiet stream says that it is there, so that no proxy takes it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+#[derive(Deserialize)]
+pub struct EventsQuery {
+    after: Option<i32>,
+    limit: Option<i64>,
+    wait: Option<String>,
+}
+
+/// `GET /v1/jobs/{id}/events?after=0&limit=500` → `{events, next, status}`; ask again with `after=next`.
+///
+/// With `wait=25s` an answer that would be empty waits for an event or the job's end. With
+/// `Accept: text/event-stream` the answer is a stream that begins behind `Last-Event-ID`, or else `after`.
+pub async fn get(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Error> {
+    let job: JobId = id.parse()?;
+    let Query(query) =
+        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
+    let after = query.after.unwrap_or(0);
+    let limit = query.limit.unwrap_or(MAX_PAGE);
+    let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), parse_duration);
+    let wait = wait.map_err(|error| bad(format!("wait must be a time such as 25s: {error}.")))?;
+    if after < 0 || !(1..=MAX_PAGE).contains(&limit) || wait > MAX_WAIT {
+        let most = MAX_WAIT.as_secs();
+        return Err(
+            bad(format!("after must be from 0, limit from 1 to {MAX_PAGE}, wait at most {most}s.")).into()
+        );
+    }
+    if wants_stream(&headers) {
+        let after = last_event_id(&headers)?.unwrap_or(after);
+        return stream(&api, job, after).await;
+    }
+    if !wait.is_zero() {
+        await_news(&api, job, after, wait.min(api.live.longest_wait)).await?;
+    }
+    page(&api, job, after, limit).await
+}
+
+async fn page(api: &Api, job: JobId, after: i32, limit: i64) -> Result<Response, Error> {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        seq: i32,
+        position: String,
+        event: &'a str,
+        data: &'a RawValue,
+    }
+    #[derive(Serialize)]
+    struct Body<'a> {
+        events: Vec<Entry<'a>>,
+        next: i32,
+        status: &'a str,
+    }
+    // The status first: who is told of the end has then been given the last event as well.
+    let head = api.store.head(job).await?;
+    let events = api.store.events(job, after, limit).await?;
+    let next = events.last().map_or(after, |event| event.seq);
+    let events = events
+        .iter()
+        .map(|e| Entry { seq: e.seq, position: e.position.to_string(), event: &e.kind, data: &e.payload })
+        .collect();
+    Ok(Answer(Body { events, next, status: head.status.word() }).into_response())
+}
+
+/// Returns when there is something behind a seq or nothing more to come, or when the wait is over.
+async fn await_news(api: &Api, job: JobId, after: i32, wait: Duration) -> Result<(), Error> {
+    let head = api.store.head(job).await?;
+    if head.seq > after || head.status.is_ended() {
+        return Ok(());
+    }
+    let mut reader = Reader::open(&api.live, job, after).await?;
+    let news = async { while reader.next().await.is_some_and(|news| matches!(news, News::Progress(_))) {} };
+    let _ = tokio::time::timeout(wait, api.live.stop.run_until_cancelled(news)).await;
+    Ok(())
+}
+
+/// The events behind a seq, past and coming, until the job or this server ends.
+async fn stream(api: &Api, job: JobId, after: i32) -> Result<Response, Error> {
+    let is_ended = api.store.head(job).await?.status.is_ended();
+    if is_ended && api.store.events(job, after, 1).await?.is_empty() {
+        // Tells a page's EventSource not to come back.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let reader = Reader::open(&api.live, job, after).await?;
+    let opening = stream::once(std::future::ready(Ok::<_, Infallible>(sse::Event::default().retry(RETRY))));
+    let events = stream::unfold((reader, api.live.stop.clone()), async |(mut reader, stop)| {
+        let news = stop.run_until_cancelled(reader.next()).await??;
+        Some((Ok(news.frame()), (reader, stop)))
+    });
+    let body = Sse::new(opening.chain(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // A proxy that collects the answer would hold it back for ever.
+    Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], body).into_response())
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = accepted.flat_map(|list| list.split(',')).filter_map(|entry| entry.split(';').next());
+    types.any(|media_type| media_type.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<i32>, Error> {
+    let Some(given) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let seq = given.to_str().ok().and_then(|text| text.parse().ok()).filter(|seq| *seq >= 0);
+    let seq = seq.ok_or_else(|| bad("Last-Event-ID must be an id that this stream gave, or 0.".into()))?;
+    Ok(Some(seq))
+}
