@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::batch::{Events, Progress, Shared};
@@ -34,6 +37,8 @@ const PAGE: i64 = 256;
 const GAP_PATIENCE: Duration = Duration::from_millis(10);
 /// Waits for room in a client's buffer: the first while it takes something each time, else doubling to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// Subscriptions that ask the database at the same time.
+const TURNS: usize = 32;
 /// Clients written to before others get their turn.
 const FLUSHES: usize = 64;
 
@@ -101,6 +106,8 @@ pub struct Hub {
     stream: Mutex<Stream>,
     store: Store,
     replay: ReplayOnSubscribe,
+    /// Of those who ask where a job stands.
+    turns: Semaphore,
 }
 
 impl Hub {
@@ -149,13 +156,8 @@ impl Hub {
 
     /// Lets a client in; what it is due since it was told something last comes before anything newer.
     pub fn register(self: &Arc<Self>, outlet: Arc<dyn Outlet>, standing: Standing) -> ClientId {
-        let (id, step) = self.with(|stream| {
-            let id = stream.enter(outlet, standing);
-            (id, stream.next_step(id))
-        });
-        if !matches!(step, Step::End) {
-            tokio::spawn(self.clone().feed(id));
-        }
+        let id = self.with(|stream| stream.enter(outlet, standing));
+        self.begin_feeding(id);
         id
     }
 
@@ -178,6 +180,33 @@ impl Hub {
         past: Past,
         record: impl AsyncFnOnce(Room) -> Result<(), StoreError>,
     ) -> Result<Head, StoreError> {
+        let (head, from, last_word) = {
+            // As many at once as the database answers; the others wait, and need no memory for a query meanwhile.
+            let _turn = self.turns.acquire().await;
+            Box::pin(self.look_up(job, past)).await?
+        };
+        let joined = self.with(|stream| stream.join(id, Wish { job, door, past, from, last_word }))?;
+        let Joined::Room { room, new } = joined else { return Ok(head) };
+        let recorded = record(room).await;
+        self.with(|stream| {
+            if recorded.is_err() && new {
+                stream.leave(id, job, door);
+            }
+            stream.release(id);
+        });
+        self.begin_feeding(id);
+        recorded.map(|()| head)
+    }
+
+    /// Leaves a job's room through a door; the client stays in if it came in through the other one too. Returns the room
+    /// as it is then (none if it was left), if anything changed.
+    pub fn unsubscribe(&self, id: ClientId, job: JobId, door: Door) -> Option<Option<Room>> {
+        self.with(|stream| stream.leave(id, job, door))
+    }
+
+    /// Where a job stands; the position behind which its past is due, if that can be said without the client; and the
+    /// position of its terminal event, if it has ended.
+    async fn look_up(&self, job: JobId, past: Past) -> Result<(Head, Option<i64>, Option<i64>), StoreError> {
         let head = self.store.head(job).await?;
         // By the position of the last event that the client knows, not by the job's present end: what is committed
         // from here to the lock must not fall between the two.
@@ -189,23 +218,7 @@ impl Hub {
         };
         // An ended job says so to everyone who asks for it.
         let last_word = if head.status.is_ended() { self.position_of(job, head.seq).await? } else { None };
-        let joined = self.with(|stream| stream.join(id, Wish { job, door, past, from, last_word }))?;
-        let Joined::Room { room, new } = joined else { return Ok(head) };
-        let recorded = record(room).await;
-        self.with(|stream| {
-            if recorded.is_err() && new {
-                stream.leave(id, job, door);
-            }
-            stream.release(id);
-        });
-        tokio::spawn(self.clone().feed(id));
-        recorded.map(|()| head)
-    }
-
-    /// Leaves a job's room through a door; the client stays in if it came in through the other one too. Returns the room
-    /// as it is then (none if it was left), if anything changed.
-    pub fn unsubscribe(&self, id: ClientId, job: JobId, door: Door) -> Option<Option<Room>> {
-        self.with(|stream| stream.leave(id, job, door))
+        Ok((head, from, last_word))
     }
 
     async fn position_of(&self, job: JobId, seq: i32) -> Result<Option<i64>, StoreError> {
@@ -239,7 +252,18 @@ impl Hub {
             }
         }
         for id in lagging {
-            tokio::spawn(self.clone().feed(id));
+            self.begin_feeding(id);
+        }
+    }
+
+    /// Gives a client that is behind what it is due from memory, and starts a task that gives it the rest.
+    fn begin_feeding(self: &Arc<Self>, id: ClientId) {
+        let step = self.with(|stream| match stream.begin_feeding(id) {
+            true => stream.next_step(id),
+            false => Step::End,
+        });
+        if !matches!(step, Step::End) {
+            tokio::spawn(self.clone().feed(id, step));
         }
     }
 
@@ -281,48 +305,49 @@ impl Hub {
     }
 
     /// Feeds a client that is behind, at its own pace, until it is live again or gone.
-    async fn feed(self: Arc<Self>, id: ClientId) {
-        if !self.with(|stream| stream.begin_feeding(id)) {
-            return;
-        }
+    async fn feed(self: Arc<Self>, id: ClientId, mut step: Step) {
         let mut pause = PAUSES.0;
         loop {
-            let step = self.with(|stream| stream.next_step(id));
-            let read = match step {
+            match step {
                 Step::End => return,
-                Step::Wait { moved } => {
-                    pause = rest(pause, moved).await;
-                    continue;
-                }
-                Step::Replay(replay) => {
-                    let (job, after, up_to) = (replay.job, replay.after, replay.up_to);
-                    self.store.events_between(job, replay.after_seq, after, up_to, PAGE).await
-                }
-                Step::CatchUp { ref jobs, cursor, up_to } => {
-                    self.store.tail_of(jobs, cursor, up_to, PAGE).await
-                }
-            };
-            let mut page: VecDeque<Arc<Recorded>> = match read {
-                Ok(events) => events.into(),
-                Err(error) => {
-                    tracing::warn!(%error, "a client's past could not be read; trying again");
-                    tokio::time::sleep(PAUSES.1).await;
-                    continue;
-                }
-            };
-            let complete = (page.len() as i64) < PAGE;
-            // A page is handed over in as many steps as the client's buffer takes.
-            loop {
-                match self.with(|stream| stream.pass_on(id, &step, &mut page, complete)) {
-                    Passed::All => {
+                Step::Wait { moved } => pause = rest(pause, moved).await,
+                _ => match self.past(&step).await {
+                    Ok(mut page) => {
+                        let complete = (page.len() as i64) < PAGE;
+                        // A page is handed over in as many steps as the client's buffer takes.
+                        loop {
+                            match self.with(|stream| stream.pass_on(id, &step, &mut page, complete)) {
+                                Passed::All => break,
+                                Passed::Some { moved } => pause = rest(pause, moved).await,
+                                Passed::Gone => return,
+                            }
+                        }
                         pause = PAUSES.0;
-                        break;
                     }
-                    Passed::Some { moved } => pause = rest(pause, moved).await,
-                    Passed::Gone => return,
-                }
+                    Err(error) => {
+                        tracing::warn!(%error, "a client's past could not be read; trying again");
+                        tokio::time::sleep(PAUSES.1).await;
+                    }
+                },
             }
+            step = self.with(|stream| stream.next_step(id));
         }
+    }
+
+    /// A page of what a client is due that is not in memory.
+    async fn past(&self, step: &Step) -> Result<VecDeque<Arc<Recorded>>, StoreError> {
+        // Boxed: thousands may wait at the same time, and a query's future is large.
+        let events = match step {
+            Step::Replay(replay) => {
+                let (job, after, up_to) = (replay.job, replay.after, replay.up_to);
+                Box::pin(self.store.events_between(job, replay.after_seq, after, up_to, PAGE)).await?
+            }
+            Step::CatchUp { jobs, cursor, up_to } => {
+                Box::pin(self.store.tail_of(jobs, *cursor, *up_to, PAGE)).await?
+            }
+            Step::End | Step::Wait { .. } => Vec::new(),
+        };
+        Ok(events.into())
     }
 }
 
