@@ -45,7 +45,7 @@ test: tests/compat/node_modules/.installed
 	then target/debug/jobcast postgres -- cargo nextest run --locked; \
 	else target/debug/jobcast postgres -- cargo test --locked; fi
 
-# About 20 minutes on an otherwise idle machine; BENCH=--quick only shows that everything works.
+# About 15 minutes on a machine that does nothing else; BENCH=--quick only shows that everything works.
 bench: tests/bench/node/node_modules/.installed
 	@$(call install,$(RUN_PACKAGES))
 	cargo build --release --locked --bin jobcast --example bare_websocket

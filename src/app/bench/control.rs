@@ -59,7 +59,9 @@ pub struct Appended {
 impl Control {
     pub fn new(base: Url) -> anyhow::Result<Control> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().context("no HTTP client can be made")?;
+        // No connection is kept: one that has carried no request yet would hold a stopping server open.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let http = http.build().context("no HTTP client can be made")?;
         Ok(Control { base, http })
     }
 
