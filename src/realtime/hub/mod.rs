@@ -132,7 +132,12 @@ impl Hub {
             max_subscriptions: settings.max_subscriptions,
             touched: Vec::new(),
         };
-        let hub = Arc::new(Hub { stream: Mutex::new(stream), store, replay: settings.replay_on_subscribe });
+        let hub = Arc::new(Hub {
+            stream: Mutex::new(stream),
+            store,
+            replay: settings.replay_on_subscribe,
+            turns: Semaphore::new(TURNS),
+        });
         let run = tokio::spawn(hub.clone().run(announcements, settings.poll_interval));
         Ok((hub, AbortOnDropHandle::new(run)))
     }
