@@ -11,6 +11,7 @@ mod process;
 mod queue;
 mod raw_client;
 mod rest;
+mod resume_model;
 mod socketio;
 mod stock_client;
 mod support;
