@@ -137,7 +137,7 @@ impl Mailbox {
 
 impl Outlet for Mailbox {
     fn send(&self, events: &Events) -> Sent {
-        for (taken, event) in events.item.iter().enumerate() {
+        for (taken, event) in events.item.events.iter().enumerate() {
             match self.take(event) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => return Sent::Some(taken),
@@ -163,6 +163,7 @@ impl Outlet for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::realtime::hub::Told;
 
     const JOB: JobId = JobId(uuid::Uuid::from_u128(1));
     const OTHER: JobId = JobId(uuid::Uuid::from_u128(2));
@@ -173,7 +174,7 @@ mod tests {
             let at = chrono::DateTime::UNIX_EPOCH;
             Arc::new(Recorded { position: 1, job, seq, kind: kind.into(), payload, at })
         });
-        Events::new(recorded.into())
+        Told::live(recorded.into())
     }
 
     fn mailbox(told: i32, room: usize) -> (Mailbox, mpsc::Receiver<News>) {

@@ -13,9 +13,8 @@ use std::{
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::hub::{Hub, Standing};
+use super::hub::{Hub, Offset, Replay, Standing};
 use crate::{
-    event::{Class, Kind},
     job::{Code, JobId, Rejection},
     store::{Resumed, Room, Store, StoreError},
 };
@@ -72,10 +71,10 @@ impl Sessions {
         principal: Option<String>,
         holder: Weak<dyn Holder>,
     ) -> Result<(Session, Standing), StoreError> {
-        let offset = claim.as_ref().and_then(|claim| claim.offset.as_deref()?.parse::<i64>().ok());
+        let offset = claim.as_ref().and_then(|claim| claim.offset.as_deref()?.parse::<Offset>().ok());
         if let Some(claim) = claim.filter(|claim| is_pid(&claim.pid))
             && (claim.offset.is_none() || offset.is_some())
-            && let Some(resumed) = self.store.resume_session(claim.pid.clone(), offset).await?
+            && let Some(resumed) = self.store.resume_session(claim.pid.clone()).await?
             && resumed.principal == principal
         {
             let generation = resumed.generation;
@@ -84,12 +83,13 @@ impl Sessions {
             }
         }
         // An offset of before must lie before the new session.
-        if let Some(offset) = offset {
-            let _ = tokio::time::timeout(HEARSAY, self.hub.reach(offset)).await;
+        let stale = offset.map(|offset| offset.position);
+        if let Some(stale) = stale {
+            let _ = tokio::time::timeout(HEARSAY, self.hub.reach(stale)).await;
         }
         let start = self.hub.delivered();
         let pid = Uuid::new_v4().simple().to_string();
-        self.store.open_session(pid.clone(), principal, start, offset).await?;
+        self.store.open_session(pid.clone(), principal, start, stale).await?;
         Ok((self.hold(pid, 1, holder), Standing::new(start)))
     }
 
@@ -152,39 +152,44 @@ impl Drop for Session {
 
 /// Where the client of a session stands that was told something last at `offset`; none if it cannot be told all that
 /// it missed.
-///
-/// Positions mostly tell more than the last event, for what is told live comes in their order. But the past of a job,
-/// asked for at a subscription, is told out of this order: before the live stream goes on, one subscription after the
-/// other. Whether the last event belonged to it is seen by the event's job.
-fn standing(offset: Option<i64>, resumed: Resumed) -> Option<Standing> {
-    let Resumed { rooms, start, stale, at_offset, floor, head, .. } = resumed;
+fn standing(offset: Option<Offset>, resumed: Resumed) -> Option<Standing> {
+    let Resumed { rooms, start, stale, floor, head, .. } = resumed;
     // A client that was told nothing yet goes on naming the offset of the session before.
-    let offset = offset.filter(|offset| Some(*offset) != stale);
-    let replaying = offset.zip(at_offset).and_then(|(offset, (job, kind))| {
-        let room = rooms.get(&job)?;
-        let is_told =
-            room.broadcasts || Kind::from_wire_name(&kind).map(Kind::class) != Some(Class::Broadcast);
-        // What it had been told of the job before it asked again does not count; better told twice than not at all.
-        let is_past = offset > room.after.max(room.told) && offset <= room.since;
-        (is_told && is_past).then_some((room, offset))
-    });
-    let live = match (replaying, offset) {
-        (Some((room, _)), _) => room.live,
-        (None, Some(offset)) => offset.max(start),
-        (None, None) => start,
+    let offset = offset.filter(|offset| Some(offset.position) != stale);
+    let told = Told {
+        live: offset.map_or(start, |offset| offset.past.map_or(offset.position, |past| past.live).max(start)),
+        past: offset.and_then(|offset| Some((offset.past?.number, offset.position))),
     };
-    let due = |room: &Room| {
-        let from = match replaying {
-            Some((now, offset)) if now.number == room.number => Some(offset),
-            Some((now, _)) => (now.number < room.number).then_some(room.after),
-            // Told live before it joined; behind that the replay would have come first.
-            None => (live <= room.live).then_some(room.after),
-        };
-        from.filter(|from| *from < room.since)
-    };
-    let due: Vec<(JobId, i64)> = rooms.iter().filter_map(|(job, room)| Some((*job, due(room)?))).collect();
-    let from = due.iter().map(|(_, from)| *from).fold(live, i64::min);
-    (from >= floor && live <= head).then_some(Standing { live, rooms, due })
+    let stays = rooms.iter().flat_map(|(job, room)| room.stays().map(|(stay, until)| (*job, stay, until)));
+    let due: Vec<Replay> = stays
+        .filter_map(|(job, stay, until)| Some(Replay::of(job, stay, told.due(stay)?, until)))
+        .filter(|replay| replay.after < replay.up_to)
+        .collect();
+    let live = told.live;
+    let from = due.iter().map(|replay| replay.after).fold(live, i64::min);
+    let last_number = rooms.values().map(|room| room.number).chain(told.past.map(|(number, _)| number)).max();
+    let last_number = last_number.unwrap_or(0);
+    (from >= floor && live <= head).then_some(Standing { live, last_number, rooms, due })
+}
+
+/// What reached a client.
+struct Told {
+    /// Up to here the live stream.
+    live: i64,
+    /// Of the past that it was being told then: the subscription's number, and up to where.
+    past: Option<(u32, i64)>,
+}
+
+impl Told {
+    /// Behind which position the past of a room is due, if it was not told in full. Pasts are told in the order of
+    /// their numbers, each when the live stream is where it was at the subscription.
+    fn due(&self, room: &Room) -> Option<i64> {
+        match self.past {
+            Some((number, position)) if number == room.number => Some(position.max(room.after)),
+            Some((number, _)) => (number < room.number).then_some(room.after),
+            None => (self.live <= room.live).then_some(room.after),
+        }
+    }
 }
 
 fn is_pid(text: &str) -> bool {
@@ -198,77 +203,73 @@ mod tests {
     const FIRST: JobId = JobId(Uuid::from_u128(1));
     const SECOND: JobId = JobId(Uuid::from_u128(2));
 
-    /// A session that began at 50 in a journal that goes to 200, with two jobs joined at 100 and 150.
-    fn resumed(at_offset: Option<JobId>) -> Resumed {
-        let room = |number, after, since| Room {
-            job_door: true,
-            automation_door: false,
-            number,
-            after,
-            since,
-            broadcasts: false,
-            live: since,
-            told: 0,
-        };
-        let rooms = HashMap::from([(FIRST, room(1, 10, 100)), (SECOND, room(2, 20, 150))]);
-        Resumed {
-            principal: None,
-            rooms,
-            start: 50,
-            stale: Some(40),
-            at_offset: at_offset.map(|job| (job, Kind::JobUpdated.wire_name().to_owned())),
-            generation: 2,
-            floor: 0,
-            head: 200,
-        }
+    fn room(number: u32, after: i64, since: i64) -> Room {
+        let (job_door, automation_door, broadcasts, before) = (true, false, false, None);
+        Room { job_door, automation_door, number, after, since, broadcasts, live: since, before }
     }
 
-    /// Where it goes on live, and behind which positions its jobs' pasts are due.
-    fn goes_on(offset: Option<i64>, resumed: Resumed) -> Option<(i64, Option<i64>, Option<i64>)> {
-        let Standing { live, due, .. } = standing(offset, resumed)?;
-        let of = |job| due.iter().find(|(due, _)| *due == job).map(|(_, from)| *from);
-        Some((live, of(FIRST), of(SECOND)))
+    /// A session that began at 50 in a journal that goes to 200, with two jobs joined at 100 and 150.
+    fn resumed() -> Resumed {
+        let rooms = HashMap::from([(FIRST, room(1, 10, 100)), (SECOND, room(2, 20, 150))]);
+        Resumed { principal: None, rooms, start: 50, stale: Some(40), generation: 2, floor: 0, head: 200 }
+    }
+
+    /// Where it goes on live, and behind which positions the pasts of its first two subscriptions are due.
+    fn goes_on(offset: &str, resumed: Resumed) -> Option<(i64, Option<i64>, Option<i64>)> {
+        let Standing { live, due, .. } = standing(offset.parse().ok(), resumed)?;
+        let of = |number| due.iter().find(|replay| replay.number == number).map(|replay| replay.after);
+        Some((live, of(1), of(2)))
     }
 
     #[test]
     fn a_client_that_was_told_nothing_is_due_everything() {
-        assert_eq!(goes_on(None, resumed(None)), Some((50, Some(10), Some(20))));
-        assert_eq!(goes_on(Some(40), resumed(None)), Some((50, Some(10), Some(20))), "a stale offset");
+        assert_eq!(goes_on("", resumed()), Some((50, Some(10), Some(20))));
+        assert_eq!(goes_on("40", resumed()), Some((50, Some(10), Some(20))), "a stale offset");
     }
 
     #[test]
     fn what_was_told_live_behind_a_subscription_says_that_its_past_was_told() {
-        assert_eq!(goes_on(Some(160), resumed(Some(FIRST))), Some((160, None, None)));
-        assert_eq!(goes_on(Some(120), resumed(Some(FIRST))), Some((120, None, Some(20))));
-        // Another job's event, which everybody is told.
-        assert_eq!(goes_on(Some(90), resumed(Some(JobId(Uuid::nil())))), Some((90, Some(10), Some(20))));
-        // An event whose job was removed.
-        assert_eq!(goes_on(Some(120), resumed(None)), Some((120, None, Some(20))));
+        assert_eq!(goes_on("160", resumed()), Some((160, None, None)));
+        assert_eq!(goes_on("120", resumed()), Some((120, None, Some(20))));
+        assert_eq!(goes_on("90", resumed()), Some((90, Some(10), Some(20))));
     }
 
     #[test]
     fn a_past_goes_on_where_it_stopped_and_the_next_one_begins() {
-        assert_eq!(goes_on(Some(60), resumed(Some(FIRST))), Some((100, Some(60), Some(20))));
-        assert_eq!(goes_on(Some(60), resumed(Some(SECOND))), Some((150, None, Some(60))));
-        assert_eq!(goes_on(Some(150), resumed(Some(SECOND))), Some((150, None, None)));
+        assert_eq!(goes_on("60.1000000000001", resumed()), Some((100, Some(60), Some(20))));
+        assert_eq!(goes_on("60.1500000000002", resumed()), Some((150, None, Some(60))));
+        assert_eq!(goes_on("150.1500000000002", resumed()), Some((150, None, None)));
+        // Of a job that it left since.
+        assert_eq!(goes_on("60.1700000000003", resumed()), Some((170, None, None)));
+        let standing = standing("60.1700000000003".parse().ok(), resumed()).unwrap();
+        assert_eq!(standing.last_number, 3, "no number is given twice");
     }
 
     #[test]
-    fn who_asks_for_the_past_again_is_told_it_again() {
-        let mut again = resumed(Some(FIRST));
-        if let Some(room) = again.rooms.get_mut(&FIRST) {
-            (room.number, room.after, room.since, room.live, room.told) = (3, 0, 170, 170, 160);
-        }
-        assert_eq!(goes_on(Some(160), again.clone()), Some((160, Some(0), None)));
-        assert_eq!(goes_on(Some(165), again), Some((170, Some(165), None)));
+    fn what_did_not_arrive_before_it_left_and_joined_again_is_due_too() {
+        let mut again = resumed();
+        let before = Some(Box::new(room(1, 10, 100)));
+        again.rooms.insert(FIRST, Room { before, ..room(3, 70, 170) });
+        let due = |offset: &str| -> Vec<(u32, i64, i64)> {
+            let standing = standing(offset.parse().ok(), again.clone()).unwrap();
+            let mut due: Vec<_> = standing.due.iter().map(|due| (due.number, due.after, due.up_to)).collect();
+            due.sort_unstable();
+            due
+        };
+        assert_eq!(due("90"), [(1, 10, 70), (2, 20, 150), (3, 70, 170)]);
+        assert_eq!(due("60.1000000000001"), [(1, 60, 70), (2, 20, 150), (3, 70, 170)]);
+        assert_eq!(due("160"), [(3, 70, 170)]);
+        assert_eq!(due("140.1700000000003"), [(3, 140, 170)]);
     }
 
     #[test]
     fn what_retention_took_or_never_was_is_not_gone_on_from() {
-        let with_floor = |floor| Resumed { floor, ..resumed(Some(FIRST)) };
-        assert_eq!(goes_on(Some(160), with_floor(161)), None);
-        assert_eq!(goes_on(Some(160), with_floor(160)), Some((160, None, None)));
-        assert_eq!(goes_on(Some(120), with_floor(30)), None, "the second job's past would be a part");
-        assert_eq!(goes_on(Some(201), resumed(None)), None);
+        let with_floor = |floor| Resumed { floor, ..resumed() };
+        assert_eq!(goes_on("160", with_floor(161)), None);
+        assert_eq!(goes_on("160", with_floor(160)), Some((160, None, None)));
+        assert_eq!(goes_on("120", with_floor(19)), Some((120, None, Some(20))));
+        assert_eq!(goes_on("120", with_floor(30)), None, "the second job's past would be a part");
+        assert_eq!(goes_on("201", resumed()), None);
+        assert_eq!(goes_on("60.2010000000001", resumed()), None);
     }
 }

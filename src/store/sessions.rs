@@ -10,7 +10,6 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row as _, types::Json};
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::job::JobId;
@@ -36,10 +35,18 @@ pub struct Room {
     pub since: i64,
     /// Whether the replay tells what was told to everybody when it happened.
     pub broadcasts: bool,
-    /// Up to where the client had been told the live stream when it joined.
+    /// Up to where the client is told the live stream before the replay.
     pub live: i64,
-    /// Up to where it had been told of this job when it joined.
-    pub told: i64,
+    /// The room as the client left it before on the same connection: what it was told of it may not have arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Room>>,
+}
+
+impl Room {
+    /// The room and those before it, each with the position up to which it counted.
+    pub fn stays(&self) -> impl Iterator<Item = (&Room, i64)> {
+        std::iter::successors(Some((self, i64::MAX)), |(room, _)| Some((room.before.as_deref()?, room.after)))
+    }
 }
 
 /// A session as it was found.
@@ -52,8 +59,6 @@ pub struct Resumed {
     pub start: i64,
     /// The offset that its client had from an earlier session, and still names until it is told something.
     pub stale: Option<i64>,
-    /// The job and the wire name of the event at the offset that was asked with.
-    pub at_offset: Option<(JobId, String)>,
     /// The fencing token of whoever asked.
     pub generation: i32,
     /// What lies at or before this position may be gone.
@@ -77,14 +82,10 @@ impl Store {
         self.sessions.ask(|answer| Request::Open { pid, principal, start, stale, answer }).await
     }
 
-    /// Takes a session up, of a client that was told something last at an offset: from now on only the holder of the new
-    /// generation may change it. `None` if there is none, or if a job of its rooms was removed.
-    pub async fn resume_session(
-        &self,
-        pid: String,
-        offset: Option<i64>,
-    ) -> Result<Option<Resumed>, StoreError> {
-        self.sessions.ask(|answer| Request::Resume { pid, offset, answer }).await
+    /// Takes a session up: from now on only the holder of the new generation may change it. `None` if there is none, or
+    /// if a job of its rooms was removed.
+    pub async fn resume_session(&self, pid: String) -> Result<Option<Resumed>, StoreError> {
+        self.sessions.ask(|answer| Request::Resume { pid, answer }).await
     }
 
     /// Writes which rooms a session is in; `false` if somebody else has taken it up since.
@@ -131,7 +132,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Request {
     Open { pid: String, principal: Option<String>, start: i64, stale: Option<i64>, answer: Answer<()> },
-    Resume { pid: String, offset: Option<i64>, answer: Answer<Option<Resumed>> },
+    Resume { pid: String, answer: Answer<Option<Resumed>> },
     Change { pid: String, generation: i32, changes: RoomChanges, answer: Answer<bool> },
 }
 
@@ -162,7 +163,7 @@ impl Sessions {
 #[derive(Default)]
 struct Batch {
     opened: Vec<(String, Option<String>, i64, Option<i64>)>,
-    resumed: HashMap<String, Option<i64>>,
+    resumed: HashSet<String>,
     changed: HashMap<(String, i32), RoomChanges>,
     open_answers: Vec<Answer<()>>,
     resume_answers: Vec<(String, Answer<Option<Resumed>>)>,
@@ -184,8 +185,8 @@ impl Batch {
                     batch.opened.push((pid, principal, start, stale));
                     batch.open_answers.push(answer);
                 }
-                Request::Resume { pid, offset, answer } => {
-                    batch.resumed.insert(pid.clone(), offset);
+                Request::Resume { pid, answer } => {
+                    batch.resumed.insert(pid.clone());
                     batch.resume_answers.push((pid, answer));
                 }
                 Request::Change { pid, generation, changes, answer } => {
@@ -264,20 +265,16 @@ impl Batch {
             }
         }
         if !self.resumed.is_empty() {
-            let (pids, offsets): (Vec<&str>, Vec<Option<i64>>) =
-                self.resumed.iter().map(|(pid, offset)| (pid.as_str(), *offset)).unzip();
+            let pids: Vec<&str> = self.resumed.iter().map(String::as_str).collect();
             let rows = sqlx::query(
                 "UPDATE sessions AS s SET generation = s.generation + 1, seen_at = now()
-                 FROM UNNEST($1::text[], $2::bigint[]) AS n (pid, told)
-                      LEFT JOIN events AS e ON e.position = n.told, journal_head AS h
-                 WHERE s.pid = n.pid
+                 FROM journal_head AS h WHERE s.pid = ANY($1)
                  RETURNING s.pid, s.principal, s.rooms, s.start_position, s.stale_offset, s.generation,
-                     h.floor, h.position, e.job_id, e.kind,
+                     h.floor, h.position,
                      EXISTS (SELECT 1 FROM jsonb_object_keys(s.rooms) AS k (id)
                              WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = k.id::uuid)) AS torn",
             )
             .bind(pids)
-            .bind(offsets)
             .fetch_all(&mut *tx)
             .await?;
             for row in rows {
@@ -285,14 +282,11 @@ impl Batch {
                     continue;
                 }
                 let Json(rooms) = row.try_get("rooms")?;
-                let job: Option<Uuid> = row.try_get("job_id")?;
-                let kind: Option<String> = row.try_get("kind")?;
                 let resumed = Resumed {
                     principal: row.try_get("principal")?,
                     rooms,
                     start: row.try_get("start_position")?,
                     stale: row.try_get("stale_offset")?,
-                    at_offset: job.map(JobId).zip(kind),
                     generation: row.try_get("generation")?,
                     floor: row.try_get("floor")?,
                     head: row.try_get("position")?,

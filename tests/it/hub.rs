@@ -34,7 +34,7 @@ impl Bucket {
 
 impl Outlet for Bucket {
     fn send(&self, events: &Events) -> Sent {
-        for (taken, event) in events.item.iter().enumerate() {
+        for (taken, event) in events.item.events.iter().enumerate() {
             let took = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1));
             if took.is_err() {
                 return Sent::Some(taken);

@@ -13,6 +13,7 @@ mod process;
 mod queue;
 mod raw_client;
 mod rest;
+mod resume_model;
 mod retention;
 mod socketio;
 mod stock_client;

@@ -22,11 +22,16 @@ impl Told {
     pub fn position(&self) -> i64 {
         match self {
             Told::Event { arguments, .. } => {
-                arguments.get(1).and_then(Value::as_str).map_or(0, |position| position.parse().unwrap())
+                arguments.get(1).and_then(Value::as_str).map_or(0, |text| position(text).parse().unwrap())
             }
             Told::Ack { .. } => 0,
         }
     }
+}
+
+/// The position in an offset.
+pub fn position(offset: &str) -> &str {
+    offset.split_once('.').map_or(offset, |(position, _)| position)
 }
 
 pub struct RawClient {

@@ -13,7 +13,10 @@ use tokio::{
 };
 use url::Url;
 
-use crate::support::{Running, soon};
+use crate::{
+    raw_client::position,
+    support::{Running, soon},
+};
 
 /// Which library, and how it may travel.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,7 @@ impl Stock {
 pub struct Heard {
     pub name: String,
     pub payload: Value,
-    /// The string argument behind the payload.
+    /// The position in the offset, the string argument behind the payload.
     pub position: Option<String>,
 }
 
@@ -197,7 +200,7 @@ fn heard(mut line: Value) -> Option<Heard> {
     let name = line.get("event")?.as_str()?.to_owned();
     let mut arguments = line["args"].as_array_mut()?.drain(..);
     let payload = arguments.next()?;
-    let position = arguments.next().map(|position| position.as_str().expect("a string").to_owned());
+    let position = arguments.next().map(|offset| position(offset.as_str().expect("a string")).to_owned());
     assert_eq!(arguments.next(), None, "{name} has two arguments at the most");
     Some(Heard { name, payload, position })
 }

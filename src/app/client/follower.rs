@@ -16,6 +16,7 @@ use super::{Client, ClientError, Code, Incoming};
 use crate::{
     event::{Event, Kind, Timestamp},
     job::{JobId, JobView},
+    realtime::hub::Offset,
 };
 
 /// How long a server may be away.
@@ -210,7 +211,7 @@ impl Follower {
         if job_id != Some(self.job) {
             return Ok(None);
         }
-        let seq = match offset.and_then(|offset| offset.parse::<i64>().ok()) {
+        let seq = match offset.and_then(|offset| Some(offset.parse::<Offset>().ok()?.position)) {
             Some(position) if position <= self.position => return Ok(None),
             Some(position) => {
                 self.position = position;

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::offset::{Offset, Within};
 use crate::store::{Recorded, Transient};
 
 /// Events of a batch at the most.
@@ -19,9 +20,28 @@ pub struct Shared<T> {
 }
 
 /// Events in the order in which they are told.
-pub type Events = Shared<Vec<Arc<Recorded>>>;
+pub type Events = Shared<Told>;
 /// The newest progress of a job.
 pub type Progress = Shared<Arc<Transient>>;
+
+/// Events of the live stream, or of a job's past.
+#[derive(Debug)]
+pub struct Told {
+    pub events: Vec<Arc<Recorded>>,
+    pub past: Option<Within>,
+}
+
+impl Told {
+    /// Events of the live stream.
+    pub fn live(events: Vec<Arc<Recorded>>) -> Events {
+        Shared::new(Told { events, past: None })
+    }
+
+    /// What a client that was told this event last names when it comes back.
+    pub fn offset(&self, event: &Recorded) -> Offset {
+        Offset { position: event.position, past: self.past }
+    }
+}
 
 impl<T> Shared<T> {
     pub fn new(item: T) -> Shared<T> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Door, Outlet, Sent, Standing,
+    Door, Outlet, Sent, Standing, Within,
     batch::{Events, Progress},
 };
 use crate::{
@@ -17,11 +17,11 @@ use crate::{
 
 pub(super) struct Client {
     pub outlet: Arc<dyn Outlet>,
-    /// Where a look back at a job begins that it was not in before.
+    /// Up to where it was told the live stream when it came.
     pub since_connect: i64,
     pub memberships: HashMap<JobId, Membership>,
-    /// Jobs that it left, with the position up to which it was told of them.
-    pub left: HashMap<JobId, i64>,
+    /// Rooms that it left, with the positions up to which it was told of their jobs.
+    pub left: HashMap<JobId, (Room, i64)>,
     /// Progress that waits until it has caught up, the newest of a job and kind.
     pub waiting: Vec<Arc<Transient>>,
     /// The number of its last subscription.
@@ -44,7 +44,7 @@ pub(super) enum Feed {
 pub(super) struct Behind {
     /// What the live stream would have told up to here was told.
     pub cursor: i64,
-    /// Past events of single jobs, told before the cursor moves on.
+    /// Past events of single jobs, in the order of their subscriptions.
     pub replays: VecDeque<Replay>,
     /// Subscriptions that are being written down; nothing is told meanwhile.
     pub holds: u32,
@@ -53,8 +53,8 @@ pub(super) struct Behind {
 }
 
 /// The past of a job that is still to be told.
-#[derive(Clone, Copy)]
-pub(super) struct Replay {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
     /// The subscription's number.
     pub number: u32,
     pub job: JobId,
@@ -62,17 +62,18 @@ pub(super) struct Replay {
     /// The seq of the event at `after`, or of an earlier one: where to look in the journal.
     pub after_seq: i32,
     pub up_to: i64,
-    /// `job:created` was told to everybody when it happened; only who asks for the past gets it again.
+    /// Told when the cursor is here. A client that came back may not have been told the live stream so far yet; in any
+    /// other order its offset would not say what it was told.
+    pub live: i64,
+    /// `job:created` is told to everybody when it happens; only who asks for the past gets it again.
     pub with_broadcasts: bool,
 }
 
 impl Client {
     pub fn new(outlet: Arc<dyn Outlet>, standing: Standing) -> Client {
-        let Standing { live, rooms, due } = standing;
-        let mut replays: Vec<Replay> =
-            due.iter().filter_map(|(job, after)| Some(Replay::of(*job, rooms.get(job)?, *after))).collect();
+        let Standing { live, last_number, rooms, due } = standing;
+        let mut replays = due;
         replays.sort_unstable_by_key(|replay| replay.number);
-        let last_number = rooms.values().map(|room| room.number).max().unwrap_or(0);
         let memberships =
             rooms.into_iter().map(|(job, room)| (job, Membership { room, restored: true })).collect();
         Client {
@@ -88,8 +89,20 @@ impl Client {
 
     /// Whether the live stream would have told it.
     pub fn wants(&self, event: &Recorded) -> bool {
-        event.class() == Class::Broadcast
-            || self.memberships.get(&event.job).is_some_and(|member| event.position > member.room.since)
+        let for_all = event.class() == Class::Broadcast;
+        let position = event.position;
+        match self.memberships.get(&event.job) {
+            Some(Membership { room, .. }) if for_all => {
+                // A replay that begins earlier tells it, as the first of its job.
+                !room.stays().any(|(stay, until)| {
+                    position > stay.live.max(stay.after) && position <= stay.since.min(until)
+                })
+            }
+            Some(Membership { room, .. }) => {
+                room.stays().any(|(stay, until)| position > stay.since && position <= until)
+            }
+            None => for_all && self.left.get(&event.job).is_none_or(|(_, told)| position > *told),
+        }
     }
 
     /// Makes it behind, if it is not, from a position on.
@@ -107,13 +120,13 @@ impl Client {
         let sent = self.outlet.send(events);
         if !self.waiting.is_empty() {
             let taken = match sent {
-                Sent::All => events.item.len(),
+                Sent::All => events.item.events.len(),
                 Sent::Some(taken) => taken,
                 Sent::Gone => 0,
             };
             // Nothing of a job comes behind its end.
-            let ended: Vec<JobId> =
-                events.item[..taken].iter().filter(|e| e.is_terminal()).map(|e| e.job).collect();
+            let told = &events.item.events[..taken];
+            let ended: Vec<JobId> = told.iter().filter(|e| e.is_terminal()).map(|e| e.job).collect();
             self.waiting.retain(|progress| !ended.contains(&progress.job));
         }
         sent
@@ -134,29 +147,31 @@ impl Client {
         live
     }
 
-    /// Up to where the client was told the live stream.
+    /// Up to where the client is told the live stream before anything that it asks for now.
     pub fn live(&self, delivered: i64) -> i64 {
         match &self.feed {
             Feed::Live => delivered,
-            Feed::Behind(behind) => behind.cursor,
+            Feed::Behind(behind) => {
+                behind.replays.back().map_or(behind.cursor, |last| last.live.max(behind.cursor))
+            }
         }
     }
 
-    /// Up to where the client was told of a job that it is, or was, in.
-    pub fn told_of(&self, job: JobId, delivered: i64) -> i64 {
-        match self.memberships.get(&job) {
-            Some(member) => self.told(&member.room, delivered),
-            None => self.left.get(&job).copied().unwrap_or(0),
-        }
+    /// Where a look back begins at a job that it is not in: where it left, or where it connected.
+    pub fn left_off(&self, job: JobId) -> i64 {
+        self.left.get(&job).map_or(self.since_connect, |(_, told)| *told)
     }
 
-    fn told(&self, room: &Room, delivered: i64) -> i64 {
-        match &self.feed {
-            Feed::Live => delivered,
-            Feed::Behind(behind) => match behind.replays.iter().find(|replay| replay.number == room.number) {
-                Some(replay) => replay.after,
-                None => behind.cursor.max(room.since),
-            },
+    fn told(&self, job: JobId, room: &Room, delivered: i64) -> i64 {
+        let Feed::Behind(Behind { cursor, replays, .. }) = &self.feed else { return delivered };
+        let told = match replays.iter().find(|replay| replay.job == job) {
+            Some(replay) => replay.after,
+            None => room.since.max(*cursor),
+        };
+        match &room.before {
+            // It came back, and is not yet where it had been when it left.
+            Some(before) if *cursor < room.after => told.min(before.since.max(*cursor)),
+            _ => told,
         }
     }
 
@@ -180,17 +195,17 @@ impl Client {
             return Some(Some(room.clone()));
         }
         let Membership { room, .. } = self.memberships.remove(&job)?;
-        let told = self.told(&room, delivered);
+        let told = self.told(job, &room, delivered);
         self.feed.call_off(job);
         if self.left.len() < most_left {
-            self.left.insert(job, told);
+            self.left.insert(job, (room, told));
         }
         Some(None)
     }
 }
 
 impl Feed {
-    /// Forgets what of a job's past is still to be told: at most one replay of a job waits.
+    /// Forgets what of a job's past is still to be told.
     pub fn call_off(&mut self, job: JobId) {
         if let Feed::Behind(behind) = self {
             behind.replays.retain(|replay| replay.job != job);
@@ -199,15 +214,21 @@ impl Feed {
 }
 
 impl Replay {
-    pub fn of(job: JobId, room: &Room, after: i64) -> Replay {
-        let Room { number, since, broadcasts, .. } = *room;
-        Replay { number, job, after, after_seq: 0, up_to: since, with_broadcasts: broadcasts }
+    pub fn of(job: JobId, room: &Room, after: i64, until: i64) -> Replay {
+        let Room { number, since, live, broadcasts, .. } = *room;
+        let up_to = since.min(until);
+        Replay { number, job, after, after_seq: 0, up_to, live, with_broadcasts: broadcasts }
+    }
+
+    /// Where its events stand in what the client is told.
+    pub fn within(&self) -> Within {
+        Within { number: self.number, live: self.live }
     }
 
     pub fn wants(&self, event: &Recorded) -> bool {
         event.job == self.job
             && event.position > self.after
             && event.position <= self.up_to
-            && (self.with_broadcasts || event.class() != Class::Broadcast)
+            && (self.with_broadcasts || event.position > self.live || event.class() != Class::Broadcast)
     }
 }

@@ -9,6 +9,7 @@
 
 mod batch;
 mod client;
+mod offset;
 mod stream;
 
 use std::{
@@ -23,8 +24,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::batch::{Events, Progress, Shared};
 use self::stream::{Joined, Passed, Step, Stream, Wish};
+pub use self::{
+    batch::{Events, Progress, Shared, Told},
+    client::Replay,
+    offset::{Offset, Within},
+};
 use crate::{
     config::ReplayOnSubscribe,
     job::JobId,
@@ -89,15 +94,17 @@ pub enum Past {
 pub struct Standing {
     /// The live stream was told up to this position.
     pub live: i64,
+    /// The number of its session's last subscription.
+    pub last_number: u32,
     pub rooms: HashMap<JobId, Room>,
-    /// Rooms whose past was not told in full, with the positions behind which it is due.
-    pub due: Vec<(JobId, i64)>,
+    /// What of its jobs' past was not told.
+    pub due: Vec<Replay>,
 }
 
 impl Standing {
     /// A client that connected when everything up to a position had been delivered.
     pub fn new(live: i64) -> Standing {
-        Standing { live, rooms: HashMap::new(), due: Vec::new() }
+        Standing { live, last_number: 0, rooms: HashMap::new(), due: Vec::new() }
     }
 }
 

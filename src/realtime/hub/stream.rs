@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     ClientId, Door, Outlet, Past, Sent, Standing,
-    batch::{Events, MAX_BYTES, MAX_EVENTS, Progress, Shared, fits},
+    batch::{Events, MAX_BYTES, MAX_EVENTS, Progress, Shared, Told, fits},
     client::{Behind, Client, Feed, Membership, Replay},
 };
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
     job::{Code, JobId, Rejection},
     store::{Recorded, Room, Transient},
 };
+
+/// How often in a row a client may leave and join the same job, with nothing of it lost if all of it was on its way.
+const MAX_STAYS: usize = 8;
 
 pub(super) struct Stream {
     /// Everything up to here was delivered.
@@ -103,19 +106,23 @@ impl Stream {
     /// Puts a client into a job's room, and holds it until [`Stream::release`].
     pub fn join(&mut self, id: ClientId, wish: Wish) -> Result<Joined, Rejection> {
         let Some(client) = self.clients.get_mut(&id) else { return Ok(Joined::Nothing) };
-        let from =
-            wish.from.unwrap_or_else(|| client.told_of(wish.job, self.delivered).max(client.since_connect));
+        let from = wish.from.unwrap_or_else(|| client.left_off(wish.job));
         let from = wish.last_word.map_or(from, |last_word| from.min(last_word - 1));
+        let live = client.live(self.delivered);
         let mut room = Room {
             job_door: false,
             automation_door: false,
             number: client.last_number + 1,
             after: from,
             // The client may know more than was heard of here so far.
-            since: self.delivered.max(from),
+            since: self.delivered.max(from).max(live),
             broadcasts: wish.past != Past::Default,
-            live: client.live(self.delivered),
-            told: client.told_of(wish.job, self.delivered),
+            live,
+            before: match wish.from {
+                None => client.left.get(&wish.job).filter(|(room, _)| room.stays().count() < MAX_STAYS),
+                Some(_) => None,
+            }
+            .map(|(room, _)| Box::new(room.clone())),
         };
         let full = client.memberships.len() >= self.max_subscriptions;
         let new = match client.memberships.get_mut(&wish.job) {
@@ -154,7 +161,7 @@ impl Stream {
         let behind = client.fall_behind(self.delivered);
         behind.holds += 1;
         if room.after < room.since {
-            behind.replays.push_back(Replay::of(wish.job, &room, room.after));
+            behind.replays.push_back(Replay::of(wish.job, &room, room.after, i64::MAX));
         }
         Ok(Joined::Room { room, new })
     }
@@ -239,13 +246,13 @@ impl Stream {
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(fits(rest));
                 rest = later;
-                let batch = Events::new(now.to_vec());
+                let batch = Told::live(now.to_vec());
                 let mut tell = |id: ClientId, client: &mut Client| {
                     if !matches!(client.feed, Feed::Live) {
                         return;
                     }
                     if let Sent::Some(taken) = client.send(&batch) {
-                        client.fall_behind(batch.item[taken].position - 1);
+                        client.fall_behind(now[taken].position - 1);
                         lagging.push(id);
                     }
                     self.touched.push(client.outlet.clone());
@@ -282,16 +289,16 @@ impl Stream {
                 behind.fed = false;
                 return Step::End;
             }
-            let replay = behind.replays.front().copied();
-            let (after, up_to) = match replay {
-                Some(replay) => (replay.after, replay.up_to),
-                None => (behind.cursor, self.delivered),
+            let next = behind.replays.front().copied();
+            let replay = next.filter(|next| next.live <= behind.cursor);
+            let (after, up_to) = match (replay, next) {
+                (Some(replay), _) => (replay.after, replay.up_to),
+                (None, Some(next)) => (behind.cursor, next.live),
+                (None, None) => (behind.cursor, self.delivered),
             };
-            if replay.is_none() {
-                // It comes from another process and knows more than was heard of here so far.
-                if behind.cursor.max(client.last_since()) > self.delivered {
-                    return Step::Wait { moved };
-                }
+            // It comes from another process and knows more than was heard of here so far.
+            if next.is_none() && behind.cursor.max(client.last_since()) > self.delivered {
+                return Step::Wait { moved };
             }
             let in_memory = up_to <= self.delivered
                 && (after >= self.delivered
@@ -322,11 +329,12 @@ impl Stream {
                 if wanted.is_empty() {
                     break;
                 }
-                let batch = Events::new(wanted);
+                let past = replay.map(|replay| replay.within());
+                let batch = Events::new(Told { events: wanted, past });
                 match client.send(&batch) {
                     Sent::All => moved = true,
                     Sent::Some(taken) => {
-                        client.reached(replay, batch.item[taken].position - 1, None);
+                        client.reached(replay, batch.item.events[taken].position - 1, None);
                         return Step::Wait { moved: moved || taken > 0 };
                     }
                     Sent::Gone => return client.end(),
@@ -336,7 +344,10 @@ impl Stream {
                 client.replay_done();
                 continue;
             }
-            client.reached(None, self.delivered, None);
+            client.reached(None, up_to, None);
+            if next.is_some() {
+                continue;
+            }
             while let Some(progress) = client.waiting.first() {
                 if client.outlet.send_progress(&Shared::new(progress.clone())) == Sent::Some(0) {
                     return Step::Wait { moved };
@@ -369,7 +380,9 @@ impl Stream {
                 _ => return Passed::All,
             },
             // Replays that were asked for meanwhile come first.
-            _ if !behind.replays.is_empty() => return Passed::All,
+            Step::CatchUp { up_to, .. } if behind.replays.front().is_some_and(|next| next.live < *up_to) => {
+                return Passed::All;
+            }
             _ => None,
         };
         let end = page.back().map(|event| (event.position, event.seq));
@@ -378,9 +391,11 @@ impl Stream {
         let mut moved = false;
         while !page.is_empty() {
             let events: Vec<Arc<Recorded>> = page.iter().take(fits(page.iter())).cloned().collect();
-            let batch = Events::new(events);
+            let count = events.len();
+            let past = replay.map(|replay| replay.within());
+            let batch = Events::new(Told { events, past });
             let taken = match client.send(&batch) {
-                Sent::All => batch.item.len(),
+                Sent::All => count,
                 Sent::Some(taken) => taken,
                 Sent::Gone => {
                     client.end();
@@ -389,7 +404,7 @@ impl Stream {
             };
             page.drain(..taken);
             moved |= taken > 0;
-            if taken < batch.item.len() {
+            if taken < count {
                 break;
             }
         }

@@ -10,8 +10,8 @@ use socketioxide::{SendError, SocketError, TransportType, extract::SocketRef};
 
 use super::transport::{Link, MARKER, Wire, begin_text};
 use crate::{
-    realtime::hub::{Events, Outlet, Progress, Sent},
-    store::{Recorded, Transient},
+    realtime::hub::{Events, Outlet, Progress, Sent, Told},
+    store::Transient,
 };
 
 /// A socket's end of the stream.
@@ -63,12 +63,13 @@ impl SocketOutlet {
 impl Outlet for SocketOutlet {
     fn send(&self, events: &Events) -> Sent {
         match self.way() {
-            Way::Wire(wire) if wire.send(events.frames(encode), events.item.len()) => Sent::All,
+            Way::Wire(wire) if wire.send(events.frames(encode), events.item.events.len()) => Sent::All,
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
             Way::Wire(_) | Way::Between => Sent::Some(0),
             Way::Library => {
-                for (taken, event) in events.item.iter().enumerate() {
-                    match self.socket.emit(&event.kind, &(&event.payload, event.position.to_string())) {
+                for (taken, event) in events.item.events.iter().enumerate() {
+                    let offset = events.item.offset(event).to_string();
+                    match self.socket.emit(&event.kind, &(&event.payload, offset)) {
                         Ok(()) => {}
                         Err(SendError::Socket(SocketError::InternalChannelFull)) => return Sent::Some(taken),
                         Err(SendError::Socket(SocketError::Closed)) => return Sent::Gone,
@@ -104,12 +105,12 @@ impl Outlet for SocketOutlet {
     }
 }
 
-/// Events as WebSocket frames: `42["name",payload,"position"]` each. The position is what the client calls its offset.
-fn encode(events: &Vec<Arc<Recorded>>) -> Bytes {
-    let payloads: usize = events.iter().map(|event| event.payload.get().len() + 100).sum();
+/// Events as WebSocket frames: `42["name",payload,"offset"]` each.
+fn encode(told: &Told) -> Bytes {
+    let payloads: usize = told.events.iter().map(|event| event.payload.get().len() + 100).sum();
     let mut out = BytesMut::with_capacity(payloads);
-    for event in events {
-        packet(&mut out, &event.kind, event.payload.get(), Some(&event.position.to_string()));
+    for event in &told.events {
+        packet(&mut out, &event.kind, event.payload.get(), Some(&told.offset(event).to_string()));
     }
     out.freeze()
 }
