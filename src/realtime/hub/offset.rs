@@ -4,7 +4,7 @@
 //! told between two events of the live stream; an offset in it says which subscription it belongs to, and where the
 //! live stream stood.
 
-use std::{fmt, num::ParseIntError, str::FromStr};
+use std::{fmt, str::FromStr};
 
 /// Written `position`, in the past of a job `position.number.live`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +34,19 @@ impl fmt::Display for Offset {
 }
 
 impl FromStr for Offset {
-    type Err = ParseIntError;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Offset, ParseIntError> {
-        let Some((position, past)) = text.split_once('.') else {
-            return Ok(Offset { position: text.parse()?, past: None });
-        };
-        let (number, live) = past.split_once('.').unwrap_or((past, ""));
-        let past = Within { number: number.parse()?, live: live.parse()? };
-        Ok(Offset { position: position.parse()?, past: Some(past) })
+    fn from_str(text: &str) -> Result<Offset, &'static str> {
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let mut parts = text.split('.').map(|part| part.parse::<i64>().ok().filter(|_| digits(part)));
+        match [parts.next(), parts.next(), parts.next(), parts.next()] {
+            [Some(Some(position)), None, ..] => Ok(Offset { position, past: None }),
+            [Some(Some(position)), Some(Some(number)), Some(Some(live)), None] => {
+                let number = number.try_into().map_err(|_| "no subscription has this number")?;
+                Ok(Offset { position, past: Some(Within { number, live }) })
+            }
+            _ => Err("an offset is one whole number, or three"),
+        }
     }
 }
 
@@ -58,7 +62,22 @@ mod tests {
         {
             assert_eq!((offset.to_string().as_str(), text.parse()), (text, Ok(offset)));
         }
-        for bad in ["", ".", "x", "7.", "7.3", "7.3.", "7.-3.1", "7.3.100.1", "7 ", "1e3", &"9".repeat(31)] {
+        for bad in [
+            "",
+            ".",
+            "x",
+            "-1",
+            "+1",
+            "7.3.100.",
+            "7.",
+            "7.3",
+            "7.3.",
+            "7.-3.1",
+            "7.3.100.1",
+            "7 ",
+            "1e3",
+            &"9".repeat(31),
+        ] {
             assert!(bad.parse::<Offset>().is_err(), "{bad:?}");
         }
     }
