@@ -35,8 +35,8 @@ struct Ways {
     cut: watch::Sender<u64>,
     frozen: watch::Sender<u64>,
     muted: watch::Sender<u64>,
-    /// Whether a server said something that was not passed on.
-    held: watch::Sender<bool>,
+    /// What a server said that was not passed on.
+    held: watch::Sender<Vec<u8>>,
     last: Mutex<u64>,
 }
 
@@ -49,7 +49,7 @@ impl Proxy {
             cut: watch::Sender::new(0),
             frozen: watch::Sender::new(0),
             muted: watch::Sender::new(0),
-            held: watch::Sender::new(false),
+            held: watch::Sender::default(),
             last: Mutex::new(0),
         });
         let address = listener.local_addr().unwrap();
@@ -75,13 +75,15 @@ impl Proxy {
 
     /// Passes on no more of what the server says, to anybody.
     pub fn mute(&self) {
-        self.ways.held.send_replace(false);
+        self.ways.held.send_replace(Vec::new());
         self.ways.muted.send_replace(u64::MAX);
     }
 
     /// Waits until a server said something that is not passed on.
-    pub async fn holds_something_back(&self) {
-        soon("an answer", self.ways.held.subscribe().wait_for(|held| *held)).await.unwrap();
+    pub async fn holds_back(&self, what: &str) {
+        let mut held = self.ways.held.subscribe();
+        let has_it = |held: &Vec<u8>| String::from_utf8_lossy(held).contains(what);
+        soon("what is held back", held.wait_for(has_it)).await.unwrap();
     }
 
     /// Passes on what waited.
@@ -124,6 +126,8 @@ async fn accept(listener: TcpListener, ways: Arc<Ways>) {
                 (client.into_split(), server.into_split());
             let mut cut = ways.cut.subscribe();
             tokio::select! {
+                // What was cut before it was thawed passes nothing on.
+                biased;
                 _ = cut.wait_for(|cut| *cut >= number) => {}
                 _ = async {
                     let there = pass(from_client, to_server, ways.frozen.subscribe(), number, None);
@@ -141,13 +145,13 @@ async fn pass(
     mut to: OwnedWriteHalf,
     mut frozen: watch::Receiver<u64>,
     number: u64,
-    held: Option<&watch::Sender<bool>>,
+    held: Option<&watch::Sender<Vec<u8>>>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await;
-        if let Some(held) = held.filter(|_| *frozen.borrow() >= number) {
-            held.send_replace(true);
+        if let (Some(held), Ok(count), true) = (held, &read, *frozen.borrow() >= number) {
+            held.send_modify(|held| held.extend(&buffer[..*count]));
         }
         // Reading no further, it lets the sender's buffers fill.
         let _ = frozen.wait_for(|frozen| *frozen < number).await;
