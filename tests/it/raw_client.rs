@@ -35,6 +35,8 @@ pub fn position(offset: &str) -> &str {
 }
 
 pub struct RawClient {
+    /// Its session.
+    pub pid: String,
     socket: WebSocketStream<TcpStream>,
     next_ack: u64,
     /// What came while an answer was waited for.
@@ -48,13 +50,25 @@ impl RawClient {
     }
 
     pub async fn connect_over(stream: TcpStream, base: &Url) -> RawClient {
+        RawClient::claim(stream, base, "").await
+    }
+
+    /// A client that says which session it was in: `{"pid": …, "offset": …}`.
+    pub async fn come_back(base: &Url, claim: &Value) -> RawClient {
+        let address = base.socket_addrs(|| None).unwrap();
+        RawClient::claim(TcpStream::connect(&*address).await.unwrap(), base, &claim.to_string()).await
+    }
+
+    async fn claim(stream: TcpStream, base: &Url, claim: &str) -> RawClient {
         let mut url = base.join("/socket.io/?EIO=4&transport=websocket").unwrap();
         url.set_scheme("ws").unwrap();
         let (socket, _) = soon("the upgrade", client_async(url.as_str(), stream)).await.unwrap();
-        let mut client = RawClient { socket, next_ack: 0, put_by: VecDeque::new() };
+        let mut client = RawClient { pid: String::new(), socket, next_ack: 0, put_by: VecDeque::new() };
         assert!(client.frame().await.expect("a handshake").starts_with("0{"));
-        client.send("40").await;
-        assert!(client.frame().await.expect("CONNECT").starts_with("40{"));
+        client.send(format!("40{claim}")).await;
+        let greeting = client.frame().await.expect("CONNECT");
+        let greeting: Value = serde_json::from_str(greeting.strip_prefix("40").unwrap()).unwrap();
+        client.pid = greeting["pid"].as_str().unwrap().to_owned();
         client
     }
 

@@ -75,7 +75,12 @@ pub struct Page {
 impl Page {
     /// A connected client.
     pub async fn open(stock: Stock, server: &Running) -> Page {
-        let mut page = Page::start(stock, &server.base);
+        Page::open_at(stock, &server.base).await
+    }
+
+    /// A client that is connected to a server, perhaps through something else.
+    pub async fn open_at(stock: Stock, url: &Url) -> Page {
+        let mut page = Page::start(stock, url);
         page.connect(&[]).await;
         page
     }
@@ -114,7 +119,8 @@ impl Page {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.wire_name()).collect();
         let command = json!({ "connect": {
             "version": self.stock.version, "url": self.url, "listen": names, "onConnect": on_connect,
-            "options": { "transports": self.stock.transports },
+            // The usual second would only make the tests longer.
+            "options": { "transports": self.stock.transports, "reconnectionDelay": 50, "reconnectionDelayMax": 500 },
         } });
         self.command(command).await;
         loop {
@@ -162,6 +168,44 @@ impl Page {
             if line.get("upgraded").is_none() {
                 return heard(line.clone()).unwrap_or_else(|| panic!("{:?}: {line}", self.stock));
             }
+        }
+    }
+
+    /// The next event, through whatever becomes of the connection; whether each return was a recovery goes to `returns`.
+    pub async fn hear_on(&mut self, returns: &mut Vec<bool>) -> Heard {
+        if let Some(heard) = self.put_by.pop_front() {
+            return heard;
+        }
+        loop {
+            let line = self.line().await;
+            if line.get("connected").is_some() {
+                returns.push(line["recovered"] == true);
+            }
+            if let Some(heard) = heard(line) {
+                return heard;
+            }
+        }
+    }
+
+    /// Waits until it knows that its connection is lost. What it hears before is kept.
+    pub async fn is_disconnected(&mut self) {
+        loop {
+            let line = self.line().await;
+            if line.get("disconnected").is_some() {
+                return;
+            }
+            self.put_by.extend(heard(line));
+        }
+    }
+
+    /// Waits until it is connected again; returns whether its session was recovered. What it hears before is kept.
+    pub async fn comes_back(&mut self) -> bool {
+        loop {
+            let line = self.line().await;
+            if line.get("connected").is_some() {
+                return line["recovered"] == true;
+            }
+            self.put_by.extend(heard(line));
         }
     }
 

@@ -103,6 +103,8 @@ pub async fn planned_job(store: &Store) -> JobId {
 pub struct Running {
     server: Option<Server>,
     pub base: Url,
+    /// The address of its database, on which others may start too.
+    pub database: String,
     pub http: reqwest::Client,
     /// Its objects and scratch files; gone with the value.
     _folder: tempfile::TempDir,
@@ -116,14 +118,18 @@ impl Running {
         Running::start(config).await
     }
 
+    /// On a database of its own if the settings name none.
     pub async fn start(mut config: Config) -> Running {
         let folder = folder();
         config.server.data_dir = folder.path().to_owned();
-        config.database.url = address(&database().await);
+        if config.database.url.is_empty() {
+            config.database.url = address(&database().await);
+        }
+        let database = config.database.url.clone();
         let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let server = Server::start(config, listeners).await.unwrap();
         let base = server.local.clone();
-        Running { server: Some(server), base, http: reqwest::Client::new(), _folder: folder }
+        Running { server: Some(server), base, database, http: reqwest::Client::new(), _folder: folder }
     }
 
     pub fn store(&self) -> &Store {
@@ -162,9 +168,14 @@ impl Running {
         .await
     }
 
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.stop_until(std::future::pending()).await;
+    }
+
+    /// Stops, and waits for nothing any more once somebody is in a hurry.
+    pub async fn stop_until(mut self, hurry: impl Future<Output = ()>) {
         if let Some(server) = self.server.take() {
-            server.stop(std::future::pending()).await;
+            server.stop(hurry).await;
         }
     }
 }
