@@ -15,3 +15,6 @@ COMMENT ON COLUMN journal_head.floor IS 'Events up to here may be gone; nobody i
 
 ALTER TABLE jobs ADD COLUMN events_forgotten boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN jobs.events_forgotten IS 'Its events were older than retention and are gone; its state and results are kept.';
+
+-- What everybody was told is looked for among millions of events that they were not told.
+CREATE INDEX events_broadcast ON events (position) WHERE kind = 'job:created';

@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// What the live stream told about some jobs behind a position and up to another, and to everybody, oldest first,
-    /// at most `limit`.
+    /// at most `limit`. Takes as long as there are such events, however many others lie between.
     pub async fn tail_of(
         &self,
         jobs: &[Uuid],
@@ -193,8 +193,17 @@ impl Store {
         up_to: i64,
         limit: i64,
     ) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        // Seqs and positions of a job rise together, so its last seq up to a position is found from the end.
         let rows = sqlx::query(
-            "SELECT * FROM events WHERE (job_id = ANY($1) OR kind = 'job:created') AND position > $2 AND position <= $3
+            "SELECT e.* FROM UNNEST($1::uuid[]) AS job (id) CROSS JOIN LATERAL (
+                 SELECT * FROM events
+                 WHERE job_id = job.id AND kind <> 'job:created' AND position <= $3
+                   AND seq > coalesce((SELECT seq FROM events WHERE job_id = job.id AND position <= $2
+                                       ORDER BY seq DESC LIMIT 1), 0)
+                 ORDER BY seq LIMIT $4) AS e
+             UNION ALL
+             (SELECT * FROM events WHERE kind = 'job:created' AND position > $2 AND position <= $3
+              ORDER BY position LIMIT $4)
              ORDER BY position LIMIT $4",
         )
         .bind(jobs)
