@@ -17,7 +17,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::support::{Running, config, planned_job, soon, wait_for};
+use crate::{
+    raw_client::position,
+    support::{Running, config, planned_job, soon, wait_for},
+};
 
 /// Seq, name and payload, byte for byte.
 type Told = (i32, String, String);
@@ -175,7 +178,7 @@ async fn read_socket(server: Arc<Running>, job: JobId) -> Vec<(i64, String, Stri
         let payload: serde_json::Value = serde_json::from_str(event.payload.get()).unwrap();
         let Some(offset) = event.offset.filter(|_| payload["jobId"] == json!(job)) else { continue };
         let ends = matches!(&*event.name, "job:completed" | "job:failed");
-        told.push((offset.parse().unwrap(), event.name, event.payload.get().to_owned()));
+        told.push((position(&offset).parse().unwrap(), event.name, event.payload.get().to_owned()));
         if ends {
             return told;
         }
