@@ -293,3 +293,26 @@ async fn a_slow_client_that_asks_for_the_past_again_is_told_it_from_the_start_an
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_that_knows_more_than_its_server_is_told_a_past_without_a_gap() {
+    let options = crate::support::database().await;
+    let settings = config();
+    let open = || jobcast::store::Store::open(options.clone(), &settings.database);
+    let (here, announcements) = open().await.unwrap();
+    let (there, _unheard) = open().await.unwrap();
+    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let poll_interval = std::time::Duration::from_secs(3600);
+    let realtime = jobcast::config::Realtime { poll_interval, ..settings.realtime };
+    let (hub, _stream) = Hub::start(here.clone(), announcements, &realtime).await.unwrap();
+    let job = planned_job(&there).await;
+    append(&there, job, 5).await;
+    // It was told all that there, and nothing of it was heard of here.
+    let bucket = Bucket::new(usize::MAX);
+    let id = hub.register(bucket.clone(), Standing::new(there.position().await.unwrap()));
+    assert_eq!(hub.delivered(), 0);
+    subscribe(&hub, id, job, Door::Job, Past::After(0)).await;
+    append(&here, job, 1).await;
+    wait_for("all events", async || (bucket.seqs(job).last() == Some(&7)).then_some(())).await;
+    assert_eq!(bucket.seqs(job), (1..=7).collect::<Vec<i32>>());
+}

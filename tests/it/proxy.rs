@@ -126,13 +126,10 @@ async fn accept(listener: TcpListener, ways: Arc<Ways>) {
                 (client.into_split(), server.into_split());
             let mut cut = ways.cut.subscribe();
             tokio::select! {
-                // What was cut before it was thawed passes nothing on.
-                biased;
                 _ = cut.wait_for(|cut| *cut >= number) => {}
                 _ = async {
-                    let there = pass(from_client, to_server, ways.frozen.subscribe(), number, None);
-                    let back =
-                        pass(from_server, to_client, ways.muted.subscribe(), number, Some(&ways.held));
+                    let there = ways.pass(number, from_client, to_server, &ways.frozen, None);
+                    let back = ways.pass(number, from_server, to_client, &ways.muted, Some(&ways.held));
                     tokio::join!(there, back)
                 } => {}
             }
@@ -140,24 +137,33 @@ async fn accept(listener: TcpListener, ways: Arc<Ways>) {
     }
 }
 
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut frozen: watch::Receiver<u64>,
-    number: u64,
-    held: Option<&watch::Sender<Vec<u8>>>,
-) {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let read = from.read(&mut buffer).await;
-        if let (Some(held), Ok(count), true) = (held, &read, *frozen.borrow() >= number) {
-            held.send_modify(|held| held.extend(&buffer[..*count]));
-        }
-        // Reading no further, it lets the sender's buffers fill.
-        let _ = frozen.wait_for(|frozen| *frozen < number).await;
-        match read {
-            Ok(count @ 1..) if to.write_all(&buffer[..count]).await.is_ok() => {}
-            _ => return,
+impl Ways {
+    async fn pass(
+        &self,
+        number: u64,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        stopped: &watch::Sender<u64>,
+        held: Option<&watch::Sender<Vec<u8>>>,
+    ) {
+        let mut stopped = stopped.subscribe();
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let read = from.read(&mut buffer).await;
+            if let (Some(held), Ok(count), true) = (held, &read, *stopped.borrow() >= number) {
+                held.send_modify(|held| held.extend(&buffer[..*count]));
+            }
+            // Reading no further, it lets the sender's buffers fill.
+            let _ = stopped.wait_for(|stopped| *stopped < number).await;
+            match read {
+                // What was cut before it was thawed passes nothing on.
+                Ok(count @ 1..) if *self.cut.borrow() < number => {
+                    if to.write_all(&buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
         }
     }
 }
