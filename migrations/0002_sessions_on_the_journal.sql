@@ -4,7 +4,7 @@ ALTER TABLE sessions ALTER COLUMN rooms SET DEFAULT '{}';
 ALTER TABLE sessions ADD COLUMN generation integer NOT NULL DEFAULT 1;
 ALTER TABLE sessions ADD COLUMN stale_offset bigint;
 COMMENT ON COLUMN sessions.rooms IS
-    'Job id → its room: doors, number, after, since, broadcasts, live, told, before. What the client is due of a job begins behind "after".';
+    'Job id → its room: doors, number, after, since, broadcasts, live, before. What the client is due of a job begins behind "after".';
 COMMENT ON COLUMN sessions.stale_offset IS
     'The offset that the client had from an earlier session; it goes on naming it until it is told something.';
 COMMENT ON COLUMN sessions.start_position IS 'The journal''s position at the first connect; what was due since then is due to a client that names no offset.';

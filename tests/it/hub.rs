@@ -1,8 +1,11 @@
 //! The hub: each subscriber gets each event once and in order, however it comes to it.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use jobcast::{
@@ -61,6 +64,19 @@ async fn hub(replay: ReplayOnSubscribe, recent_events: usize) -> (Store, Arc<Hub
         jobcast::config::Realtime { replay_on_subscribe: replay, recent_events, ..config().realtime };
     let (hub, stream) = Hub::start(store.clone(), announcements, &settings).await.unwrap();
     (store, hub, stream)
+}
+
+/// The stores of two processes on one database, and the hub of the first, which hears of the other by looking.
+async fn two_processes(poll_interval: Duration) -> (Store, Store, Arc<Hub>, impl Sized) {
+    let options = crate::support::database().await;
+    let settings = config();
+    let open = || Store::open(options.clone(), &settings.database);
+    let (here, announcements) = open().await.unwrap();
+    let (there, unheard) = open().await.unwrap();
+    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
+    let realtime = jobcast::config::Realtime { poll_interval, ..settings.realtime };
+    let (hub, stream) = Hub::start(here.clone(), announcements, &realtime).await.unwrap();
+    (here, there, hub, (stream, unheard))
 }
 
 fn update() -> Event {
@@ -205,13 +221,7 @@ async fn a_client_in_both_rooms_of_a_job_gets_each_event_once() {
 
 #[tokio::test]
 async fn events_that_another_process_commits_are_delivered_too() {
-    let options = crate::support::database().await;
-    let settings = config();
-    let open = || jobcast::store::Store::open(options.clone(), &settings.database);
-    let (here, announcements) = open().await.unwrap();
-    let (there, _unheard) = open().await.unwrap();
-    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
-    let (hub, _stream) = Hub::start(here.clone(), announcements, &settings.realtime).await.unwrap();
+    let (here, there, hub, _running) = two_processes(config().realtime.poll_interval).await;
     let job = planned_job(&here).await;
     wait_for("the hub", async || (hub.delivered() == 1).then_some(())).await;
     let bucket = Bucket::new(usize::MAX);
@@ -227,13 +237,7 @@ async fn events_that_another_process_commits_are_delivered_too() {
 
 #[tokio::test]
 async fn a_removed_job_leaves_a_gap_that_stops_nobody() {
-    let options = crate::support::database().await;
-    let settings = config();
-    let open = || jobcast::store::Store::open(options.clone(), &settings.database);
-    let (here, announcements) = open().await.unwrap();
-    let (there, _unheard) = open().await.unwrap();
-    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
-    let (hub, _stream) = Hub::start(here.clone(), announcements, &settings.realtime).await.unwrap();
+    let (here, there, hub, _running) = two_processes(config().realtime.poll_interval).await;
     let removed = planned_job(&there).await;
     append(&there, removed, 300).await;
     there.cancel(removed).await.unwrap();
@@ -296,15 +300,7 @@ async fn a_slow_client_that_asks_for_the_past_again_is_told_it_from_the_start_an
 
 #[tokio::test]
 async fn a_client_that_knows_more_than_its_server_is_told_a_past_without_a_gap() {
-    let options = crate::support::database().await;
-    let settings = config();
-    let open = || jobcast::store::Store::open(options.clone(), &settings.database);
-    let (here, announcements) = open().await.unwrap();
-    let (there, _unheard) = open().await.unwrap();
-    here.put_templates(&jobcast::pipeline::Context::builtin_templates()).await.unwrap();
-    let poll_interval = std::time::Duration::from_secs(3600);
-    let realtime = jobcast::config::Realtime { poll_interval, ..settings.realtime };
-    let (hub, _stream) = Hub::start(here.clone(), announcements, &realtime).await.unwrap();
+    let (here, there, hub, _running) = two_processes(Duration::from_secs(3600)).await;
     let job = planned_job(&there).await;
     append(&there, job, 5).await;
     // It was told all that there, and nothing of it was heard of here.
