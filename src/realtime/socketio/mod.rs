@@ -62,8 +62,11 @@ pub fn start(hub: Arc<Hub>, sessions: Arc<Sessions>, settings: &config::Realtime
         .max_buffer_size(settings.max_buffered_packets)
         .transports([TransportType::Polling, TransportType::Websocket])
         .build_with_inner_svc(axum::Router::new());
-    let links =
-        Links::new(Limits { max_waiting: settings.max_buffered_bytes, stall: settings.stall_timeout });
+    let links = Links::new(Limits {
+        max_packets: settings.max_buffered_packets,
+        max_waiting: settings.max_buffered_bytes,
+        stall: settings.stall_timeout,
+    });
     let limits = client::Limits { queued_messages: settings.max_queued_messages };
     let connected = |socket: SocketRef| async move {
         if let Some(client) = socket.extensions.get::<Arc<Client>>() {

@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use socketioxide::{SendError, SocketError, TransportType, extract::SocketRef};
+use serde::Serialize;
+use socketioxide::{ProtocolVersion, SendError, SocketError, TransportType, extract::SocketRef};
 
 use super::transport::{Link, MARKER, Wire, begin_text};
 use crate::{
@@ -58,6 +59,27 @@ impl SocketOutlet {
         }
         Way::Between
     }
+
+    /// Gives the library an event for a client's next poll.
+    fn queue(&self, name: &str, arguments: &impl Serialize) -> Sent {
+        // What a client of version 2 polls is framed in another way, and not counted.
+        let counted = self.link.as_ref().filter(|_| self.socket.protocol() == ProtocolVersion::V5);
+        if counted.is_some_and(|link| !link.try_queue()) {
+            return Sent::Some(0);
+        }
+        let Err(error) = self.socket.emit(name, arguments) else { return Sent::All };
+        if let Some(link) = counted {
+            link.polled(1);
+        }
+        match error {
+            SendError::Socket(SocketError::InternalChannelFull) => Sent::Some(0),
+            SendError::Socket(SocketError::Closed) => Sent::Gone,
+            SendError::Serialize(error) => {
+                tracing::error!(%error, event = name, "an event could not be written for Socket.IO");
+                Sent::Gone
+            }
+        }
+    }
 }
 
 impl Outlet for SocketOutlet {
@@ -69,15 +91,10 @@ impl Outlet for SocketOutlet {
             Way::Library => {
                 for (taken, event) in events.item.events.iter().enumerate() {
                     let offset = events.item.offset(event).to_string();
-                    match self.socket.emit(&event.kind, &(&event.payload, offset)) {
-                        Ok(()) => {}
-                        Err(SendError::Socket(SocketError::InternalChannelFull)) => return Sent::Some(taken),
-                        Err(SendError::Socket(SocketError::Closed)) => return Sent::Gone,
-                        Err(SendError::Serialize(error)) => {
-                            let position = event.position;
-                            tracing::error!(%error, position, "an event could not be written for Socket.IO");
-                            return Sent::Gone;
-                        }
+                    match self.queue(&event.kind, &(&event.payload, offset)) {
+                        Sent::All => {}
+                        Sent::Some(_) => return Sent::Some(taken),
+                        Sent::Gone => return Sent::Gone,
                     }
                 }
                 Sent::All
@@ -90,11 +107,7 @@ impl Outlet for SocketOutlet {
             Way::Wire(wire) if wire.send_if_idle(progress.frames(encode_progress)) => Sent::All,
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
             Way::Wire(_) | Way::Between => Sent::Some(0),
-            Way::Library => match self.socket.emit(progress.item.kind.wire_name(), &progress.item.payload) {
-                Err(SendError::Socket(SocketError::InternalChannelFull)) => Sent::Some(0),
-                Err(_) => Sent::Gone,
-                Ok(()) => Sent::All,
-            },
+            Way::Library => self.queue(progress.item.kind.wire_name(), &progress.item.payload),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Between the packets of a polling body.
-const SEPARATOR: u8 = 0x1e;
+use super::polling;
+
 /// How the answer to a CONNECT to the main namespace begins, in clients' protocol 5.
 const CONNECTED: &[u8] = b"40{";
 
@@ -17,11 +17,6 @@ impl Greeting {
         *self.pid() = Some(pid);
     }
 
-    /// Whether there is something to be told.
-    pub fn is_due(&self) -> bool {
-        self.pid().is_some()
-    }
-
     /// If this packet is the answer to a CONNECT: the packet that goes out in its place.
     pub fn insert(&self, packet: &[u8]) -> Option<Vec<u8>> {
         let members = packet.strip_prefix(CONNECTED)?.strip_suffix(b"}")?;
@@ -33,9 +28,11 @@ impl Greeting {
 
     /// The same for the body of a polling answer, in which packets stand side by side.
     pub fn insert_into_body(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if self.pid().is_none() {
+            return None;
+        }
         let mut changed = false;
-        let packets: Vec<Vec<u8>> = body
-            .split(|byte| *byte == SEPARATOR)
+        let packets: Vec<Vec<u8>> = polling::packets(body)
             .map(|packet| match self.insert(packet) {
                 Some(told) => {
                     changed = true;
@@ -44,7 +41,7 @@ impl Greeting {
                 None => packet.to_vec(),
             })
             .collect();
-        changed.then(|| packets.join(&SEPARATOR))
+        changed.then(|| polling::join(&packets))
     }
 
     fn pid(&self) -> std::sync::MutexGuard<'_, Option<String>> {

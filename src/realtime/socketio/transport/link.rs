@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,8 @@ pub struct Link {
     number: u64,
     /// What the answer to its CONNECT is to carry.
     pub greeting: Arc<Greeting>,
+    /// Events that the library holds for its next poll.
+    unpolled: AtomicUsize,
     state: Mutex<State>,
     links: Weak<Links>,
 }
@@ -52,6 +54,21 @@ impl Link {
         if let Some(links) = self.links.upgrade() {
             links.table().by_sid.insert(sid.to_owned(), Arc::downgrade(self));
         }
+    }
+
+    /// Counts an event that is given to the library, if there is room for it. The rest of the library's buffer is for
+    /// heartbeats and answers: it ends a session whose buffer is full when a heartbeat is due.
+    pub fn try_queue(&self) -> bool {
+        let Some(links) = self.links.upgrade() else { return false };
+        let most = links.limits.max_packets - links.limits.max_packets / 8;
+        let more = |unpolled: usize| (unpolled < most).then_some(unpolled + 1);
+        self.unpolled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Notes that events were polled, or not given to the library after all.
+    pub fn polled(&self, events: usize) {
+        let rest = |unpolled: usize| Some(unpolled.saturating_sub(events));
+        let _ = self.unpolled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
     }
 
     /// Shuts the session's connection; the client comes back by itself. One that is polling ends with its heartbeat.
@@ -107,6 +124,7 @@ impl Links {
         let link = Arc::new(Link {
             number,
             greeting: Arc::default(),
+            unpolled: AtomicUsize::new(0),
             state: Mutex::default(),
             links: Arc::downgrade(self),
         });

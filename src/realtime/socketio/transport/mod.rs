@@ -2,12 +2,13 @@
 //!
 //! It answers WebSocket handshakes itself and hands the library a stream of its own ([`wire`]), through which the hub's
 //! frames go past the library; it inserts the `pid` into the answer to a CONNECT ([`greeting`]), also in polling
-//! bodies; it holds an upgrade back until its first frame is there, for the library would lose the polling session of
+//! bodies; it counts what is polled, so that the library's buffer is never full when a heartbeat is due; it holds an upgrade back until its first frame is there, for the library would lose the polling session of
 //! one that fails; and it refuses new sessions when the server is about to stop.
 
 mod frame;
 mod greeting;
 mod link;
+mod polling;
 mod wire;
 
 use std::{
@@ -178,13 +179,15 @@ impl Transport {
 
     async fn poll(mut self, request: Request<Body>, sid: Option<String>) -> Response<Body> {
         let link = sid.as_deref().and_then(|sid| self.links.find(sid));
+        let is_poll = request.method() == Method::GET;
         let response = self.call(request).await;
-        let Some(link) = link.filter(|link| link.greeting.is_due()) else { return response };
+        let Some(link) = link.filter(|_| is_poll) else { return response };
         let (mut parts, body) = response.into_parts();
         // The library holds all of it in memory already.
         let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
             return refusal(StatusCode::INTERNAL_SERVER_ERROR, 3, "Bad request");
         };
+        link.polled(polling::events(&body));
         let body = link.greeting.insert_into_body(&body).map_or(body, Bytes::from);
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         Response::from_parts(parts, Body::from(body))

@@ -40,7 +40,9 @@ const MARKER_PACKET: &[u8] = b"42[\"jobcast:queue-is-empty\"";
 /// What a connection may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes that may wait for one client.
+    /// Packets that the library holds for a client that is polling.
+    pub max_packets: usize,
+    /// Bytes that may wait for one client on a WebSocket.
     pub max_waiting: usize,
     /// How long a client may take nothing of what waits for it.
     pub stall: Duration,
@@ -382,7 +384,7 @@ mod tests {
         found
     }
 
-    const ROOMY: Limits = Limits { max_waiting: 1_000_000, stall: Duration::from_secs(30) };
+    const ROOMY: Limits = Limits { max_packets: 100, max_waiting: 1_000_000, stall: Duration::from_secs(30) };
 
     #[tokio::test]
     async fn events_go_between_the_librarys_frames_never_into_one() {
@@ -418,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_is_shut_out_and_the_library_hears_of_it() {
         let (wire, mut stream, _client) =
-            pair(Limits { max_waiting: 50_000, stall: Duration::from_millis(50) }).await;
+            pair(Limits { max_waiting: 50_000, stall: Duration::from_millis(50), ..ROOMY }).await;
         let frames = text(&"x".repeat(20_000));
         while wire.send(&frames, 1) {
             wire.flush();
