@@ -125,12 +125,13 @@ impl Store {
         });
         jobs::write(&mut tx, &state.job, last_seq, error.as_deref(), results.as_ref()).await?;
         let events = journal::write(&mut tx, &drafts).await?;
-        tx.commit().await?;
-
-        self.announce(Announcement::Committed { events: events.clone(), at: Instant::now() });
+        // While the job's row is locked, so that of two changes the later one's progress is told later.
         if let Some(progress) = state.progress {
             self.announce_progress(id, progress);
         }
+        tx.commit().await?;
+
+        self.announce(Announcement::Committed { events: events.clone(), at: Instant::now() });
         if tasks_moved || state.job.tallies != state.tallies_before {
             self.new_tasks.notify_waiters();
         }
