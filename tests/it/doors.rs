@@ -11,10 +11,7 @@ use jobcast::{
 use reqwest::{Response, header};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpSocket,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 use crate::{
@@ -357,10 +354,7 @@ async fn a_slow_reader_is_told_all_of_it_from_the_journal() {
     config.realtime.recent_events = 16;
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(8192).unwrap();
-    let address = server.base.socket_addrs(|| None).unwrap()[0];
-    let mut socket = socket.connect(address).await.unwrap();
+    let mut socket = server.connect_with_room_for(8192).await;
     let request =
         format!("GET /v1/jobs/{job}/events HTTP/1.0\r\nHost: jobcast\r\nAccept: text/event-stream\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

@@ -15,7 +15,7 @@ use jobcast::{
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::{net::TcpSocket, sync::watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
@@ -416,9 +416,7 @@ async fn slow_readers_get_everything_and_neither_delay_others_nor_fill_the_memor
     let message = "x".repeat(600);
     let mut slow = Vec::new();
     for _ in 0..SLOW {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(32 * 1024).unwrap();
-        let stream = socket.connect(server.base.socket_addrs(|| None).unwrap()[0]).await.unwrap();
+        let stream = server.connect_with_room_for(32 * 1024).await;
         let mut client = RawClient::connect_over(stream, &server.base).await;
         client.subscribe(job).await;
         slow.push(client);
@@ -455,9 +453,7 @@ async fn a_reader_that_is_stuck_for_good_is_let_go() {
     config.realtime.ping_timeout = Duration::from_millis(300);
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4 * 1024).unwrap();
-    let stream = socket.connect(server.base.socket_addrs(|| None).unwrap()[0]).await.unwrap();
+    let stream = server.connect_with_room_for(4 * 1024).await;
     let mut stuck = RawClient::connect_over(stream, &server.base).await;
     stuck.subscribe(job).await;
     burst(server.store(), job, 20_000, &"x".repeat(600)).await;

@@ -12,7 +12,10 @@ use jobcast::{
     },
 };
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::{OnceCell, mpsc},
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -139,6 +142,13 @@ impl Running {
     /// How many clients follow events at the moment.
     pub fn clients(&self) -> usize {
         self.server.as_ref().unwrap().clients()
+    }
+
+    /// A connection whose end here holds only so many bytes (the kernel doubles them): its reader is soon a slow one.
+    pub async fn connect_with_room_for(&self, bytes: u32) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect(self.base.socket_addrs(|| None).unwrap()[0]).await.unwrap()
     }
 
     pub fn url(&self, path: &str) -> Url {
