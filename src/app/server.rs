@@ -136,7 +136,7 @@ impl Server {
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
         };
-        let mut routes = http::routes().merge(dialects::routes());
+        let mut routes = http::described(http::routes().merge(dialects::routes()));
         if config.server.demo_shop {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));

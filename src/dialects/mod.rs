@@ -2,11 +2,11 @@
 
 pub mod label_printer;
 
-use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::Api;
 
 /// The routes of every dialect. To drop one, delete its folder and its line.
-pub fn routes() -> Router<Api> {
-    Router::new().merge(label_printer::routes())
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().merge(label_printer::routes())
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, JobId, JobRequest, Rejection, Stage, Status},
+    job::{Code, JobId, JobRequest, Plan, Rejection, Stage, Status},
     store::{JobRecord, Page},
 };
 
@@ -26,6 +26,9 @@ pub(super) const MAX_PAGE: i64 = 500;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Submission {
+    /// `labels` (the whole way, the default) or `crawl`.
+    #[serde(default)]
+    plan: Plan,
     shop_url: String,
     template_id: Option<String>,
     name: Option<String>,
@@ -37,6 +40,7 @@ pub struct Submission {
 /// `POST /v1/jobs` → 201 with the job and its `Location`.
 pub async fn submit(State(api): State<Api>, Json(body): Json<Submission>) -> Result<Response, Error> {
     let request = JobRequest {
+        plan: body.plan,
         shop_url: body.shop_url,
         template_id: body.template_id.unwrap_or_else(|| "standard-label".into()),
         name: body.name,

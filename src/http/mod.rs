@@ -5,6 +5,7 @@ mod events;
 mod health;
 mod jobs;
 mod objects;
+mod openapi;
 mod reader;
 mod server;
 
@@ -13,12 +14,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+use axum::routing::{get, post};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use error::{Json, body_rejection, internal};
+pub use openapi::described;
 pub use reader::Live;
 pub use server::{Shell, serve};
 
@@ -43,17 +43,15 @@ pub struct Api {
 }
 
 /// All native routes.
-pub fn routes() -> Router<Api> {
-    Router::new()
-        .route("/livez", get(health::live))
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(health::live))
         .route("/healthz", get(health::live))
         .route("/health", get(health::live))
-        .route("/readyz", get(health::ready))
+        .routes(routes!(health::ready))
         .route("/v1/jobs", post(jobs::submit).get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/cdn/{*key}", get(objects::get))
-        .fallback(error::no_route)
-        .method_not_allowed_fallback(error::no_method)
 }

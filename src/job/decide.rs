@@ -13,7 +13,7 @@ const UPDATE_EVERY: u8 = 5;
 pub enum Command {
     /// Accept the job.
     Create,
-    /// The crawl begins; a second time, after a crash, nothing happens.
+    /// The first item is worked on; a second time, after a crash, nothing happens.
     Start,
     /// Something that people should know, such as a page that had to be left out.
     Note { what: String },
@@ -72,7 +72,7 @@ impl Job {
             }
             Command::Start => {
                 if self.status == Status::Pending {
-                    self.enter(Phase::Crawling, &mut decision);
+                    self.enter(self.plan.first(), &mut decision);
                 }
             }
             Command::Note { what } => {
@@ -119,7 +119,7 @@ impl Job {
             if let Some(failure) = self.dead_end() {
                 return self.fail(failure, decision);
             }
-            match self.phase.next() {
+            match self.plan.after(self.phase) {
                 Some(next) => self.enter(next, decision),
                 None => return self.complete(decision),
             }
@@ -212,10 +212,17 @@ pub fn completed(results: serde_json::Value, duration_ms: u64) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::JobType, job::JobId};
+    use crate::{
+        event::JobType,
+        job::{JobId, Plan},
+    };
 
     fn job() -> Job {
-        Job::new(JobId(uuid::Uuid::nil()), JobType::Automation, "test".into(), 2)
+        planned(Plan::Labels)
+    }
+
+    fn planned(plan: Plan) -> Job {
+        Job::new(JobId(uuid::Uuid::nil()), JobType::Automation, "test".into(), plan, 2)
     }
 
     fn run(job: &mut Job, commands: impl IntoIterator<Item = Command>) -> (Vec<String>, bool) {
@@ -267,6 +274,21 @@ mod tests {
         }
         assert!(completes);
         assert_eq!((job.status, job.progress), (Status::Completed, 100));
+    }
+
+    #[test]
+    fn a_job_ends_with_the_last_phase_of_its_plan() {
+        for (plan, stage, begins) in
+            [(Plan::Crawl, Stage::Screenshot, "crawling 25"), (Plan::Read, Stage::Ocr, "processing-ocr 50")]
+        {
+            let mut job = planned(plan);
+            let mut commands = vec![Command::Create, Command::Add { stage, items: 1 }, Command::Start];
+            commands.push(Command::Done { stage });
+            let (told, completes) = run(&mut job, commands);
+            assert_eq!(told[1], begins);
+            assert!(completes, "{plan:?}");
+            assert_eq!((job.status, job.progress), (Status::Completed, 100));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod view;
 
 pub use decide::{Command, Decision, Failure, completed};
 pub use ids::JobId;
-pub use plan::{Phase, Stage};
+pub use plan::{Phase, Plan, Stage};
 pub use rejection::{Code, Rejection};
 pub use request::{JobRequest, RequestLimits};
 pub use view::JobView;
@@ -95,6 +95,9 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobConfig {
+    /// Which phases it walks.
+    #[serde(default)]
+    pub plan: Plan,
     /// The shop's start page.
     pub shop_url: String,
     /// The label template.
@@ -117,6 +120,8 @@ pub struct Job {
     pub job_type: JobType,
     pub name: String,
     pub status: Status,
+    /// Which phases it walks.
+    pub plan: Plan,
     /// The phase at work; its tasks may be claimed, those of later phases wait.
     pub phase: Phase,
     /// Percent, never falls.
@@ -133,13 +138,14 @@ impl Job {
     pub const MAX_ERRORS: usize = 100;
 
     /// A job as it is before anything happened to it.
-    pub fn new(id: JobId, job_type: JobType, name: String, max_products: u32) -> Job {
+    pub fn new(id: JobId, job_type: JobType, name: String, plan: Plan, max_products: u32) -> Job {
         Job {
             id,
             job_type,
             name,
             status: Status::Pending,
-            phase: Phase::Crawling,
+            plan,
+            phase: plan.first(),
             progress: 0,
             tallies: BTreeMap::new(),
             errors: Vec::new(),

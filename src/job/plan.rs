@@ -4,6 +4,48 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 
+/// Which phases a job walks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plan {
+    /// The whole way from a shop to its labels.
+    #[default]
+    Labels,
+    /// A shop's product pages as pictures, and no more.
+    Crawl,
+    /// Pictures that are there already are read, and no more.
+    Read,
+}
+
+impl Plan {
+    /// Where it begins.
+    pub fn first(self) -> Phase {
+        match self {
+            Plan::Labels | Plan::Crawl => Phase::Crawling,
+            Plan::Read => Phase::ProcessingOcr,
+        }
+    }
+
+    /// Where it ends.
+    pub fn last(self) -> Phase {
+        match self {
+            Plan::Labels => Phase::Rendering,
+            Plan::Crawl => Phase::Crawling,
+            Plan::Read => Phase::ProcessingOcr,
+        }
+    }
+
+    /// Whether the stage's items are worked on.
+    pub fn has(self, stage: Stage) -> bool {
+        (self.first()..=self.last()).contains(&stage.phase())
+    }
+
+    /// What follows a phase.
+    pub fn after(self, phase: Phase) -> Option<Phase> {
+        phase.next().filter(|next| *next <= self.last())
+    }
+}
+
 /// One kind of work in the pipeline; a task is one item of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,7 @@
 use url::Url;
 use uuid::Uuid;
 
-use super::{Code, JobConfig, Rejection};
+use super::{Code, JobConfig, Phase, Plan, Rejection};
 
 /// Longest address and name that are taken.
 const MAX_URL: usize = 2048;
@@ -14,6 +14,7 @@ const DEFAULT_PRODUCTS: u32 = 50;
 /// A wish for an automation job, as every API words it in its own way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobRequest {
+    pub plan: Plan,
     /// The shop's start page.
     pub shop_url: String,
     /// The label template's id or name; the caller has made sure that it exists.
@@ -54,6 +55,9 @@ impl JobRequest {
         if !shop.username().is_empty() || shop.password().is_some() {
             return Err(invalid("The shop's address must not hold a user name or password.".into()));
         }
+        if self.plan.first() != Phase::Crawling {
+            return Err(invalid("A job on a shop has the plan labels or crawl.".into()));
+        }
         let max_products = self.max_products.unwrap_or(DEFAULT_PRODUCTS.min(limits.max_products));
         if max_products == 0 || max_products > limits.max_products {
             return Err(invalid(format!("maxProducts must be from 1 to {}.", limits.max_products)));
@@ -71,6 +75,7 @@ impl JobRequest {
             return Err(invalid("The name must not hold control characters.".into()));
         }
         let config = JobConfig {
+            plan: self.plan,
             shop_url: shop.to_string(),
             template_id: self.template_id,
             max_products,

@@ -15,13 +15,13 @@ use super::{
         crawler::CrawlLimits,
         fetch::{FetchError, FetchLimits, Fetcher},
         guard::{Guard, GuardProxy, ProxyLimits},
-        label::{LabelRenderer, LabelTemplate},
         matching::{ListedFacts, Matcher},
         ocr::{OcrEngine, OcrError},
     },
 };
 use crate::{
     config::Config,
+    label::{LabelRenderer, LabelTemplate},
     product::ProductFacts,
     store::{Blobs, ListedRow, Store, Template},
 };

@@ -29,7 +29,7 @@ pub enum Settle {
 pub struct Change {
     /// Rows that the events speak of.
     pub rows: Vec<Row>,
-    /// Follow-up items; those that exist already are left as they are.
+    /// Follow-up items; those that exist already are left as they are, those outside of the job's plan are left out.
     pub tasks: Vec<NewTask>,
     /// Events that tell of the rows; the events of the job's own state follow them.
     pub events: Vec<Event>,
@@ -71,9 +71,7 @@ impl Store {
         }
         state.events = change.events;
         state.results = change.results;
-        for (stage, items) in tasks::add(&mut tx, id, state.job.phase, &change.tasks).await? {
-            state.run(Command::Add { stage, items })?;
-        }
+        state.add(&mut tx, &change.tasks).await?;
         for command in change.commands {
             state.run(command)?;
         }
@@ -166,6 +164,15 @@ impl Working {
             tallies_before: record.job.tallies.clone(),
             record,
         }
+    }
+
+    /// Adds the items of the job's plan.
+    pub(super) async fn add(&mut self, tx: &mut PgConnection, tasks: &[NewTask]) -> Result<(), StoreError> {
+        let planned = tasks.iter().filter(|task| self.job.plan.has(task.stage));
+        for (stage, items) in tasks::add(tx, self.job.id, self.job.phase, planned).await? {
+            self.run(Command::Add { stage, items })?;
+        }
+        Ok(())
     }
 
     pub(super) fn run(&mut self, command: Command) -> Result<(), StoreError> {

@@ -7,12 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Change, Changed, Store, StoreError, change::Working, tasks};
+use super::{Change, Changed, NewTask, Store, StoreError, change::Working};
 use crate::{
     event::{JobType, Timestamp},
     job::{
-        Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Rejection, RequestLimits, Stage, Status,
-        Tally,
+        Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Plan, Rejection, RequestLimits, Stage,
+        Status, Tally,
     },
 };
 
@@ -24,6 +24,22 @@ pub struct NewJob {
     pub name: String,
     /// `None` for a job without a plan of stages.
     pub config: Option<JobConfig>,
+    /// Its first items; a planned job cannot begin without one.
+    pub tasks: Vec<NewTask>,
+}
+
+impl NewJob {
+    /// A job that a program drives itself, by commands.
+    pub fn unplanned(id: JobId, job_type: JobType, name: impl Into<String>) -> NewJob {
+        NewJob { id, job_type, name: name.into(), config: None, tasks: Vec::new() }
+    }
+
+    /// A job that begins by crawling a shop.
+    pub fn on_shop(id: JobId, name: String, config: JobConfig) -> Result<NewJob, StoreError> {
+        let job_type = if config.plan == Plan::Crawl { JobType::Crawl } else { JobType::Automation };
+        let crawl = NewTask::new(Stage::Crawl, 0, id.derive("crawl", ""), &())?;
+        Ok(NewJob { id, job_type, name, config: Some(config), tasks: vec![crawl] })
+    }
 }
 
 /// A job's row.
@@ -66,14 +82,14 @@ pub struct Stats {
 }
 
 impl Store {
-    /// Accepts an automation job that a person asked for.
+    /// Accepts a job on a shop that a person asked for.
     ///
     /// # Errors
     /// A rejection that names what is wrong with the request.
     pub async fn submit(&self, request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
         let (name, config) = self.check(request, limits).await?;
         let id = JobId(Uuid::now_v7());
-        self.create(NewJob { id, job_type: JobType::Automation, name, config: Some(config) }).await?;
+        self.create(NewJob::on_shop(id, name, config)?).await?;
         Ok(id)
     }
 
@@ -95,11 +111,12 @@ impl Store {
         Ok(request.check(limits)?)
     }
 
-    /// Accepts a job: its row, its first task if it has a plan, and `job:created`.
+    /// Accepts a job: its row, its first tasks, and `job:created`.
     pub async fn create(&self, new: NewJob) -> Result<Changed, StoreError> {
         let mut tx = self.pool.begin().await?;
         let max_products = new.config.as_ref().map_or(0, |config| config.max_products);
-        let job = Job::new(new.id, new.job_type, new.name, max_products);
+        let plan = new.config.as_ref().map(|config| config.plan).unwrap_or_default();
+        let job = Job::new(new.id, new.job_type, new.name, plan, max_products);
         let now = Utc::now();
         sqlx::query(
             "INSERT INTO jobs (id, job_type, name, status, phase, progress, tallies, errors, config, template_id,
@@ -118,7 +135,6 @@ impl Store {
         .bind(now)
         .execute(&mut *tx)
         .await?;
-        let planned = new.config.is_some();
         let mut state = Working::new(JobRecord {
             job,
             config: new.config,
@@ -131,12 +147,7 @@ impl Store {
             ended_at: None,
         });
         state.run(Command::Create)?;
-        if planned {
-            let first = tasks::NewTask::new(Stage::Crawl, 0, new.id.derive("crawl", ""), &())?;
-            for (stage, items) in tasks::add(&mut tx, new.id, Phase::Crawling, &[first]).await? {
-                state.run(Command::Add { stage, items })?;
-            }
-        }
+        state.add(&mut tx, &new.tasks).await?;
         self.finish(tx, state).await
     }
 
@@ -274,6 +285,7 @@ fn record(row: PgRow) -> Result<JobRecord, StoreError> {
             progress: row.try_get::<i16, _>("progress")?.clamp(0, 100) as u8,
             tallies: row.try_get::<Json<BTreeMap<Stage, Tally>>, _>("tallies")?.0,
             errors: row.try_get::<Json<Vec<String>>, _>("errors")?.0,
+            plan: config.as_ref().map(|config| config.plan).unwrap_or_default(),
             max_products: config.as_ref().map_or(0, |config| config.max_products),
         },
         config,

@@ -242,7 +242,7 @@ pub(super) async fn add(
     tx: &mut PgConnection,
     job: JobId,
     phase: Phase,
-    new: &[NewTask],
+    new: impl Iterator<Item = &NewTask>,
 ) -> Result<Vec<(Stage, u32)>, StoreError> {
     let mut added: Vec<(Stage, u32)> = Vec::new();
     for task in new {

@@ -54,7 +54,7 @@ fn update(message: impl Into<String>) -> Event {
 /// A job that ends when it is told to.
 async fn unplanned_job(store: &Store, name: &str) -> JobId {
     let id = JobId(Uuid::now_v7());
-    let new = NewJob { id, job_type: JobType::Crawl, name: name.into(), config: None };
+    let new = NewJob::unplanned(id, JobType::Crawl, name);
     store.create(new).await.unwrap();
     id
 }

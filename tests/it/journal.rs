@@ -183,7 +183,7 @@ async fn a_change_that_is_refused_leaves_nothing_behind() {
     let (store, _announcements) = store().await;
     let id = JobId(Uuid::now_v7());
     let job_type = jobcast::event::JobType::Crawl;
-    store.create(NewJob { id, job_type, name: "no plan".into(), config: None }).await.unwrap();
+    store.create(NewJob::unplanned(id, job_type, "no plan")).await.unwrap();
     let commands = vec![Command::Run, Command::Complete, Command::Run];
     let refused = store.change(id, None, Change { commands, ..Change::default() }).await;
     assert!(matches!(refused, Err(StoreError::Rejected(_))));

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use jobcast::{
     app::{Server, listen},
     config::Config,
-    job::{JobConfig, JobId},
+    job::{JobConfig, JobId, Plan},
     store::{
         Announcement, NewJob, Store,
         embedded::{Durability, Postgres},
@@ -89,6 +89,7 @@ pub async fn store() -> (Store, mpsc::Receiver<Announcement>) {
 /// A job whose first task waits for a worker.
 pub async fn planned_job(store: &Store) -> JobId {
     let config = JobConfig {
+        plan: Plan::Labels,
         shop_url: "https://shop.example.com/".into(),
         template_id: "standard-label".into(),
         max_products: 10,
@@ -97,8 +98,7 @@ pub async fn planned_job(store: &Store) -> JobId {
         match_threshold: 0.6,
     };
     let id = JobId(Uuid::now_v7());
-    let job_type = jobcast::event::JobType::Automation;
-    store.create(NewJob { id, job_type, name: "test".into(), config: Some(config) }).await.unwrap();
+    store.create(NewJob::on_shop(id, "test".into(), config).unwrap()).await.unwrap();
     id
 }
 

@@ -6,21 +6,22 @@ use std::{
 };
 
 /// Each folder with what it may import from the crate, besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("event", &["job"]),
     ("job", &["event"]),
     ("product", &[]),
+    ("label", &["product"]),
     ("config", &[]),
     ("process", &[]),
     ("store", &["job", "event", "product"]),
     ("realtime", &["store", "job", "event"]),
-    ("pipeline", &["store", "job", "event", "product"]),
+    ("pipeline", &["store", "label", "job", "event", "product"]),
     ("http", &["realtime", "store", "job", "event"]),
-    ("dialects", &["http", "realtime", "store", "job", "event", "product"]),
-    ("app", &["http", "dialects", "realtime", "pipeline", "store", "job", "event", "product"]),
+    ("dialects", &["http", "realtime", "store", "label", "job", "event", "product"]),
+    ("app", &["http", "dialects", "realtime", "pipeline", "store", "label", "job", "event", "product"]),
 ];
 const LEAVES: [&str; 2] = ["config", "process"];
-const PURE: [&str; 3] = ["event", "job", "product"];
+const PURE: [&str; 4] = ["event", "job", "label", "product"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -45,7 +45,7 @@ impl House {
     /// A job that is at work on its own plan, with six events and three objects.
     async fn job_at_work(&self) -> JobId {
         let job = JobId(Uuid::now_v7());
-        let new = NewJob { id: job, job_type: JobType::Crawl, name: "test".into(), config: None };
+        let new = NewJob::unplanned(job, JobType::Crawl, "test");
         self.store.create(new).await.unwrap();
         let id = job.derive("screenshot", "1");
         let [picture, thumbnail, label] = [picture_of(job), thumbnail_of(job), label_of(job)];

@@ -56,7 +56,7 @@ fn refused(why: &str) -> Failed {
 
 async fn job(store: &Store) -> Result<JobId, StoreError> {
     let id = JobId(Uuid::now_v7());
-    store.create(NewJob { id, job_type: JobType::Crawl, name: "bench".into(), config: None }).await?;
+    store.create(NewJob::unplanned(id, JobType::Crawl, "bench")).await?;
     Ok(id)
 }
 

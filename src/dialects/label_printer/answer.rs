@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
@@ -19,8 +20,8 @@ use crate::{
 /// What stands in front of the routes that refuse in a shape of their own.
 const AUTOMATION: &str = "/api/automation/";
 
-/// An answer that says no.
-#[derive(Debug)]
+/// An answer that says no; [`say_success`] gives it the shape of the routes that it is around.
+#[derive(Clone, Debug)]
 pub struct Refusal {
     status: StatusCode,
     body: Value,
@@ -46,6 +47,17 @@ impl Refusal {
     pub fn no_job() -> Refusal {
         Refusal::automation(StatusCode::NOT_FOUND, "Job not found")
     }
+}
+
+/// What a refusal looks like, for the contract.
+#[derive(Serialize, ToSchema)]
+pub struct RefusalBody {
+    /// `false`, on all routes but those of automation, templates and OCR.
+    success: Option<bool>,
+    /// What is wrong.
+    error: String,
+    /// More of it.
+    message: Option<String>,
 }
 
 #[cfg(test)]
@@ -84,7 +96,23 @@ pub fn objects_failed(error: &BlobsError) -> Rejection {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(&self.body)).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Makes `{error}` into `{success: false, error}`, the shape of most routes.
+pub async fn say_success(response: Response) -> Response {
+    match response.extensions().get::<Refusal>() {
+        Some(refusal) if refusal.body.get("success").is_none() => {
+            let mut refusal = refusal.clone();
+            if let Value::Object(body) = &mut refusal.body {
+                body.shift_insert(0, "success".into(), false.into());
+            }
+            refusal.into_response()
+        }
+        _ => response,
     }
 }
 

@@ -11,10 +11,14 @@ use axum::{
 use chrono::Utc;
 use serde_json::json;
 
-use super::answer::Refusal;
+use super::answer::{Refusal, RefusalBody};
 use crate::{event::format_timestamp, http::Api};
 
-/// `GET /api/health`
+/// Whether the server is up, for every frontend that asks here.
+#[utoipa::path(
+    get, path = "/api/health", tag = "label printer",
+    responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
+)]
 pub async fn show(State(api): State<Api>) -> Result<Response, Refusal> {
     let unavailable = |why: &str| Refusal::plain(StatusCode::SERVICE_UNAVAILABLE, why);
     if !api.ready.load(Ordering::Relaxed) {

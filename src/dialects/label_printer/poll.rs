@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::{
         event::JobType,
-        job::{Command, Failure, JobId},
+        job::{Command, Failure, JobId, Plan},
     };
 
     /// What the page makes of a polled job, word for word.
@@ -292,7 +292,7 @@ mod tests {
     }
 
     fn job() -> Job {
-        Job::new(JobId(Uuid::nil()), JobType::Automation, "test".into(), 50)
+        Job::new(JobId(Uuid::nil()), JobType::Automation, "test".into(), Plan::Labels, 50)
     }
 
     /// What the settling of an item brings: work for the next stage, or none.

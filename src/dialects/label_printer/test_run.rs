@@ -62,7 +62,7 @@ pub async fn run(State(api): State<Api>) -> Result<Response, Refusal> {
 
 async fn converse(api: &Api, job: JobId) -> Result<Value, Rejection> {
     let mut told: Vec<Changed> = Vec::new();
-    let new = NewJob { id: job, job_type: JobType::Crawl, name: "WebSocket Test Job".into(), config: None };
+    let new = NewJob::unplanned(job, JobType::Crawl, "WebSocket Test Job");
     told.push(api.store.create(new).await.map_err(internal)?);
 
     let screenshot_id = job.derive("screenshot", PRODUCT_URL);

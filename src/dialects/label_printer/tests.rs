@@ -70,7 +70,7 @@ async fn house() -> House {
         ready: Arc::new(AtomicBool::new(true)),
         live: Live::new(hub, CancellationToken::new(), &config),
     };
-    let router = http::routes().merge(super::routes()).with_state(api);
+    let router = http::described(http::routes().merge(super::routes())).with_state(api);
     House { router, store, blobs, _stream: stream, _postgres: postgres, _folder: folder }
 }
 

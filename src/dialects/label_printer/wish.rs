@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use crate::{
     event::{Timestamp, format_timestamp},
-    job::JobRequest,
+    job::{JobRequest, Plan},
 };
 
 type Fields = Map<String, Value>;
@@ -34,6 +34,7 @@ impl Wish {
 
         let required = |key, sentence| text(&outer, key)?.ok_or_else(|| bad(sentence));
         let request = JobRequest {
+            plan: Plan::Labels,
             shop_url: required("shopUrl", "Shop URL is required")?,
             template_id: required("templateId", "Template ID is required")?,
             name: Some(

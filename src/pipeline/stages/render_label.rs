@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Context, StageError, json, payload};
 use crate::{
     event::{LabelFailed, LabelGenerated},
-    pipeline::tools::label::LabelData,
+    label::LabelData,
     product::ProductFacts,
     store::{Change, Claimed, LabelRow, Row},
 };

@@ -8,7 +8,6 @@ pub mod crawler;
 pub mod fetch;
 pub mod fields;
 pub mod guard;
-pub mod label;
 pub mod matching;
 pub mod ocr;
 pub mod page;

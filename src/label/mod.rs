@@ -224,10 +224,10 @@ pub struct LabelTemplate {
 
 static BUILTINS: LazyLock<Vec<LabelTemplate>> = LazyLock::new(|| {
     [
-        ("standard-label", include_str!("../../../config/labels/standard-label.svg")),
-        ("compact-label", include_str!("../../../config/labels/compact-label.svg")),
-        ("detailed-label", include_str!("../../../config/labels/detailed-label.svg")),
-        ("custom-label", include_str!("../../../config/labels/custom-label.svg")),
+        ("standard-label", include_str!("../../config/labels/standard-label.svg")),
+        ("compact-label", include_str!("../../config/labels/compact-label.svg")),
+        ("detailed-label", include_str!("../../config/labels/detailed-label.svg")),
+        ("custom-label", include_str!("../../config/labels/custom-label.svg")),
     ]
     .into_iter()
     .map(|(id, svg)| LabelTemplate::parse(id, svg).expect("a test parses each compiled-in template"))
@@ -513,9 +513,9 @@ impl LabelRenderer {
     pub fn new() -> LabelRenderer {
         let mut fonts = fontdb::Database::new();
         let regular =
-            Font::load(&mut fonts, include_bytes!("../../../config/labels/fonts/LiberationSans-Regular.ttf"));
+            Font::load(&mut fonts, include_bytes!("../../config/labels/fonts/LiberationSans-Regular.ttf"));
         let bold =
-            Font::load(&mut fonts, include_bytes!("../../../config/labels/fonts/LiberationSans-Bold.ttf"));
+            Font::load(&mut fonts, include_bytes!("../../config/labels/fonts/LiberationSans-Bold.ttf"));
         LabelRenderer { fonts: Arc::new(fonts), regular, bold }
     }
 

@@ -1,0 +1,33 @@
+//! The contract of every route, as OpenAPI: gathered from the handlers themselves, served as JSON and as a page.
+
+use axum::Router;
+use utoipa::openapi::{InfoBuilder, License, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{Api, error};
+
+/// Where the contract is.
+const DOCUMENT: &str = "/openapi.json";
+/// Where people read it.
+const PAGE: &str = "/docs";
+
+/// All routes of the server, with their contract at `/openapi.json` and its page at `/docs`, which needs nothing from elsewhere.
+pub fn described(routes: OpenApiRouter<Api>) -> Router<Api> {
+    let (routes, mut document) = routes.split_for_parts();
+    about(&mut document);
+    let routes = routes.fallback(error::no_route).method_not_allowed_fallback(error::no_method);
+    routes.merge(SwaggerUi::new(PAGE).url(DOCUMENT, document))
+}
+
+fn about(document: &mut OpenApi) {
+    document.info = InfoBuilder::new()
+        .title("Jobcast")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Automation jobs that web pages watch live. `/v1` is the native API; `/api` is what existing frontends \
+             speak. Events are told over Socket.IO at `/socket.io/`, and at `/v1/jobs/{id}/events`.",
+        ))
+        .license(Some(License::new(env!("CARGO_PKG_LICENSE"))))
+        .build();
+}
