@@ -644,7 +644,7 @@ mod tests {
         let bytes = price_list_xlsx();
         assert!(bytes == price_list_xlsx(), "the same list must be the same bytes");
         let list = price_list::parse(&bytes, "preisliste.xlsx", price_list::Limits::default()).unwrap();
-        assert_eq!(list.errors, []);
+        assert_eq!(list.summary.errors, []);
         assert_eq!(list.products.len(), products().len() - 1);
         for product in products() {
             let listed = list

@@ -4,8 +4,10 @@
 //! tasks, the job's new state and its events. Nobody tells clients anything directly; what was committed is
 //! announced ([`Announcement`]) and, should an announcement be lost, found again in the journal.
 
+mod articles;
 mod blobs;
 mod change;
+mod copy;
 pub mod embedded;
 mod jobs;
 mod journal;
@@ -28,11 +30,14 @@ use sqlx::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
+pub use articles::{
+    Article, ArticleQuery, ArticleRow, ArticleSort, ArticleStats, ArticleUpdate, ArticlesUpdated,
+};
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use jobs::{JobRecord, NewJob, Page, Stats};
 pub use journal::{Head, Recorded, Transient};
-pub use products::{Import, ListedRow, NewImport};
+pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
 pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask};
@@ -152,7 +157,7 @@ impl Store {
     }
 
     fn announce_progress(&self, job: JobId, progress: JobProgress) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(job, progress.into()))));
+        self.announce(Announcement::Transient(Arc::new(Transient::new(Some(job), progress.into()))));
     }
 }
 

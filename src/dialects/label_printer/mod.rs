@@ -1,6 +1,9 @@
 //! The label printer's frontend: `/api/automation/*` and friends, in the shapes that its pages read.
 
 mod answer;
+mod articles;
+mod excel;
+mod field;
 mod form;
 mod health;
 mod job_labels;
@@ -48,6 +51,8 @@ fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .route("/api/test-websocket/run", post(test_run::run))
         .routes(routes!(health::show))
+        .merge(articles::routes())
+        .merge(excel::routes())
         .layer(map_response(answer::say_success))
 }
 

@@ -6,24 +6,18 @@ use axum::{
 };
 use chrono::Utc;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
 
 use super::{
     answer::{Refusal, status, success},
-    form::{File, Form, unreadable_list},
+    form::{File, Form, READERS, unreadable_list},
     poll,
     wish::Wish,
 };
 use crate::{
     http::{Api, internal},
-    product::price_list::{self, Limits, ListedProduct, PriceList},
+    product::price_list::{self, Limits, PriceList},
     store::{ListedRow, NewImport, StoreError},
 };
-
-/// Price lists that are read at once; each may unfold to many times its size.
-static READERS: Semaphore = Semaphore::const_new(2);
-/// Unusable rows that are kept with a price list.
-const KEPT_ERRORS: usize = 1000;
 
 /// Both routes take the same fields; the older one only knew fewer.
 pub async fn start(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
@@ -72,10 +66,10 @@ async fn read_list(
     let _permit = READERS.acquire().await;
     let (list, file_name, file_size) = tokio::task::spawn_blocking(read)
         .await
-        .map_err(|_| unreadable_list("The reader failed at this file; the server's log tells why."))?
+        .map_err(|_| unreadable_list("The reader failed at this file; the server's log tells why.".into()))?
         .map_err(|error: price_list::SpreadsheetError| unreadable_list(error.to_string()))?;
     if list.products.is_empty() {
-        let why = list.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
+        let why = list.summary.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
         return Err(unreadable_list(format!("It lists no product.{}", why.unwrap_or_default())));
     }
     Ok(Some(stored(list, file_name, file_size)))
@@ -83,33 +77,20 @@ async fn read_list(
 
 fn stored(list: PriceList, file_name: String, file_size: usize) -> ReadList {
     let errors: Vec<Value> = list
+        .summary
         .errors
         .iter()
-        .take(KEPT_ERRORS)
         .map(|error| json!({ "row": error.row, "column": error.column, "message": error.message }))
         .collect();
     let import = NewImport {
         file_name,
         file_size: file_size as i64,
-        headers: list.headers,
-        products: list.products.into_iter().map(row).collect(),
+        headers: list.summary.headers,
+        products: list.products.into_iter().map(ListedRow::from).collect(),
         errors: errors.into(),
+        error_count: list.summary.error_count as i32,
     };
-    ReadList { import, unusable: list.errors.len() }
-}
-
-fn row(product: ListedProduct) -> ListedRow {
-    let facts = product.facts;
-    let article_number = facts.article_number.unwrap_or_default();
-    ListedRow {
-        name: facts.name.unwrap_or_else(|| article_number.clone()),
-        article_number,
-        description: facts.description,
-        price: facts.price,
-        tiers: json!(facts.tiers),
-        ean: facts.ean,
-        category: product.category,
-    }
+    ReadList { import, unusable: list.summary.error_count as usize }
 }
 
 /// What the server could not do is told in two parts, what the client did wrong in one.
