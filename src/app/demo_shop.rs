@@ -529,7 +529,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::pipeline::tools::matching::{ListedFacts, MatchedBy, Matcher, Thresholds};
+    use crate::product::matching::{ListedFacts, MatchedBy, Matcher, Rules};
     use crate::product::price_list;
     use crate::product::{ProductFacts, is_ean13};
 
@@ -758,7 +758,7 @@ mod tests {
                 ..ProductFacts::default()
             };
             let found =
-                matcher.find(&shown, &Thresholds::default()).map(|found| (found.matched_by, found.warnings));
+                matcher.find(&shown, &Rules::default()).map(|found| (found.matched_by, found.warnings));
             let expected =
                 |by, warnings: &[&str]| Ok((by, warnings.iter().map(ToString::to_string).collect()));
             match product.quirk {
