@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use jobcast::{
     app::{Server, listen},
     config::Config,
-    job::{JobConfig, JobId, Plan},
+    job::{CrawlOptions, JobConfig, JobId, Plan},
     store::{
         Announcement, NewJob, Store,
         embedded::{Durability, Postgres},
@@ -96,6 +96,7 @@ pub async fn planned_job(store: &Store) -> JobId {
         follow_pagination: true,
         import_id: None,
         match_threshold: 0.6,
+        crawl: CrawlOptions::default(),
     };
     let id = JobId(Uuid::now_v7());
     store.create(NewJob::on_shop(id, "test".into(), config).unwrap()).await.unwrap();
