@@ -793,7 +793,7 @@ const READ: &str = r#"(async ({ rounds, budget, limit }) => {
     const grown = () => document.querySelectorAll('a[href]').length;
     for (let round = 0; round < rounds && performance.now() < until; round++) {
         const before = grown();
-        scrollTo(0, document.documentElement.scrollHeight);
+        scrollTo(0, Math.max(document.documentElement.scrollHeight, document.scrollingElement?.scrollHeight ?? 0));
         const button = [...document.querySelectorAll('button, [role=button]')].slice(0, 500)
             .find(button => more.test((button.innerText || '').trim()) && !button.disabled);
         button?.click();
