@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, CrawlOptions, JobId, JobRequest, Plan, Rejection, Stage, Status},
+    job::{Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
     store::{JobRecord, Page},
 };
 
@@ -38,6 +38,9 @@ pub struct Submission {
     /// How the shop is crawled.
     #[serde(default)]
     crawl: CrawlOptions,
+    /// From -100 to 100; higher ones are worked on first.
+    #[serde(default)]
+    priority: i64,
 }
 
 /// `POST /v1/jobs` → 201 with the job and its `Location`.
@@ -52,6 +55,7 @@ pub async fn submit(State(api): State<Api>, Json(body): Json<Submission>) -> Res
         match_threshold: body.match_threshold,
         import_id: None,
         crawl: body.crawl,
+        priority: Priority::new(body.priority)?,
     };
     let id = api.store.submit(request, &api.limits).await?;
     let job = Answer(describe(&api.store.job(id).await?));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use crate::{
     event::{Timestamp, format_timestamp},
-    job::{CrawlOptions, CustomSelectors, JobRequest, Plan},
+    job::{CrawlOptions, CustomSelectors, JobRequest, Plan, Priority},
 };
 
 type Fields = Map<String, Value>;
@@ -45,6 +45,11 @@ impl Wish {
             match_threshold: number(&matching, "threshold")?,
             import_id: None,
             crawl: crawl_options(&crawl)?,
+            priority: match number(&outer, "priority")? {
+                None => Priority::default(),
+                Some(priority) if priority.fract() == 0.0 => Priority::new(priority as i64)?,
+                Some(_) => return Err(bad("priority must be a whole number.")),
+            },
         };
         Ok(Wish { request, rows: rows(&outer)? })
     }
