@@ -176,7 +176,7 @@ fn row(article: &Article) -> [String; 17] {
 fn line<const N: usize>(values: [String; N]) -> String {
     let values = values.map(|value| {
         let value = harmless(&value);
-        if value.contains(['"', ';', '\n', '\r', ',']) {
+        if value.contains(['"', ';', '\n', '\r']) {
             format!("\"{}\"", value.replace('"', "\"\""))
         } else {
             value
