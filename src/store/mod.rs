@@ -41,7 +41,7 @@ pub use library::{
 };
 pub use print_layouts::PrintLayout;
 pub use products::{Import, ListedRow, NewImport};
-pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask};
 pub use templates::Template;
