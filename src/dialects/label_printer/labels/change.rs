@@ -53,7 +53,7 @@ pub struct ShowQuery {
     include_image: Option<String>,
 }
 
-/// One label.
+/// One label of the library.
 #[utoipa::path(
     get, path = "/api/labels/{id}", tag = "labels", params(("id" = Uuid, Path), ShowQuery),
     responses(
