@@ -38,7 +38,7 @@ run:
 	cargo build --release --locked
 	target/release/jobcast demo
 
-test: tests/compat/node_modules/.installed
+test: tests/compat/node_modules/.installed tests/openapi/.venv/.installed
 	@$(call install,$(RUN_PACKAGES))
 	cargo build --locked --all-targets
 	@if cargo nextest --version >/dev/null 2>&1; \
@@ -54,6 +54,13 @@ bench: tests/bench/node/node_modules/.installed
 tests/%/node_modules/.installed: tests/%/package-lock.json
 	@$(call install,$(TEST_PACKAGES))
 	npm ci --prefix tests/$* --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# The fuzzer that checks the running server against its own OpenAPI document.
+tests/openapi/.venv/.installed: tests/openapi/requirements.txt
+	@$(call install,python3-venv)
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 lint:

@@ -16,6 +16,7 @@ const PAGE: &str = "/docs";
 pub fn described(routes: OpenApiRouter<Api>) -> Router<Api> {
     let (routes, mut document) = routes.split_for_parts();
     about(&mut document);
+    name_operations(&mut document);
     let routes = routes.fallback(error::no_route).method_not_allowed_fallback(error::no_method);
     routes.merge(SwaggerUi::new(PAGE).url(DOCUMENT, document))
 }
@@ -30,4 +31,25 @@ fn about(document: &mut OpenApi) {
         ))
         .license(Some(License::new(env!("CARGO_PKG_LICENSE"))))
         .build();
+}
+
+/// Each operation's name is its method and path: handlers of several files may be called alike.
+fn name_operations(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let words: Vec<&str> =
+            path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let operations = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+            ("head", &mut item.head),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+            }
+        }
+    }
 }

@@ -15,14 +15,16 @@ use super::{
         crawler::CrawlLimits,
         fetch::{FetchError, FetchLimits, Fetcher},
         guard::{Guard, GuardProxy, ProxyLimits},
-        matching::{ListedFacts, Matcher},
         ocr::{OcrEngine, OcrError},
     },
 };
 use crate::{
     config::Config,
     label::{LabelRenderer, LabelTemplate},
-    product::ProductFacts,
+    product::{
+        ProductFacts,
+        matching::{ListedFacts, Matcher},
+    },
     store::{Blobs, ListedRow, Store, Template},
 };
 

@@ -1,6 +1,7 @@
 //! What is known of one product: the values that a page declares, a picture shows, a spreadsheet holds and a
 //! label prints.
 
+pub mod matching;
 pub mod price_list;
 
 use serde::{Deserialize, Serialize};

@@ -9,6 +9,7 @@ mod hub;
 mod journal;
 mod kill;
 mod objects;
+mod openapi;
 mod process;
 mod proxy;
 mod queue;

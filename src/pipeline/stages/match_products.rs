@@ -8,10 +8,9 @@ use uuid::Uuid;
 
 use super::{Context, StageError, column, json, payload, render_label};
 use crate::{
-    event::{Event, MatchFailed, MatchFound},
+    event::{Event, MatchFailed, MatchFound, MatchType},
     job::Stage,
-    pipeline::tools::matching::Thresholds,
-    product::ProductFacts,
+    product::{ProductFacts, matching::Rules},
     store::{Change, Claimed, MatchRow, NewTask, Row},
 };
 
@@ -36,20 +35,21 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
 
     let id = task.lease.task;
     let mut row = unmatched(task, ocr_result_id);
-    let thresholds = Thresholds { product_name: config.match_threshold, ..Thresholds::default() };
-    let (event, label): (Event, Option<ProductFacts>) = match matcher.find(&read, &thresholds) {
+    let rules = Rules { product_name: config.match_threshold, ..Rules::default() };
+    let (event, label): (Event, Option<ProductFacts>) = match matcher.find(&read, &rules) {
         Ok(found) => {
+            let match_type = if found.matched_by.is_exact() { MatchType::Exact } else { MatchType::Fuzzy };
             let listed = &found.product.facts;
             row.success = true;
             row.score = found.score;
-            row.match_type = Some(word(&found.match_type)?);
+            row.match_type = Some(word(&match_type)?);
             row.matched_by = Some(word(&found.matched_by)?);
             row.listed = Some(json(listed)?);
             row.warnings = json(&found.warnings)?;
             let event = MatchFound {
                 ocr_result_id,
                 match_id: id,
-                match_type: found.match_type,
+                match_type,
                 confidence: (found.score * 1000.0).round() / 1000.0,
                 article_number: listed.article_number.clone().unwrap_or_default(),
             };

@@ -8,6 +8,5 @@ pub mod crawler;
 pub mod fetch;
 pub mod fields;
 pub mod guard;
-pub mod matching;
 pub mod ocr;
 pub mod page;

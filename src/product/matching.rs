@@ -1,5 +1,6 @@
 //! Finds the listed product that a crawled page shows: by article number, by EAN, by its name, and at last by an
-//! article number that was misread.
+//! article number that was misread. And the products that come closest, what is doubtful about a match, and the
+//! report on many of them.
 //!
 //! A wrong label costs a shop more than a missing one. So two names that differ only in a number, `4 x 40` and
 //! `4 x 50`, are two products however alike they look, and the same holds for two article numbers.
@@ -7,21 +8,19 @@
 use std::collections::HashMap;
 
 use rapidfuzz::distance::indel::{Args, BatchComparator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{event::MatchType, product::ProductFacts};
+use crate::product::ProductFacts;
 
 /// Shorter names and numbers (in letters) say too little to be compared fuzzily.
 const MIN_FUZZY_CHARS: usize = 3;
 /// Only this much of a name is compared, in letters.
 const MAX_COMPARED_CHARS: usize = 200;
-/// A score below this gets a warning.
-const LOW_CONFIDENCE: f64 = 0.7;
 /// An article number that is the same only when letters are read as digits is not quite the same.
 const MISREAD_SCORE: f64 = 0.95;
-/// Prices further apart than this, in the currency's unit, get a warning.
-const PRICE_TOLERANCE: f64 = 0.1;
+/// What arithmetic adds to a difference of prices: 4.6 - 4.5 is a little more than a tenth.
+const ROUNDING: f64 = 1e-9;
 
 /// A product that can be found.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,22 +29,37 @@ pub struct ListedFacts {
     pub facts: ProductFacts,
 }
 
-/// How alike two texts must be, 0 to 1, to be taken for the same product.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Thresholds {
+/// What counts as the same product, and what people are warned of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rules {
+    /// How alike two names must be, 0 to 1, to be taken for the same product.
     pub product_name: f64,
+    /// The same of article numbers.
     pub article_number: f64,
+    /// Whether anything but the same article number or EAN is looked for at all.
+    pub fuzzy: bool,
+    /// A score below this gets a warning, 0 to 1.
+    pub low_confidence: f64,
+    /// Prices further apart than this, in the currency's unit, get a warning.
+    pub price_tolerance: f64,
 }
 
-impl Default for Thresholds {
+impl Default for Rules {
     fn default() -> Self {
         // Article numbers are short: two letters of seven make 0.71, and are another product.
-        Self { product_name: 0.6, article_number: 0.8 }
+        Self {
+            product_name: 0.6,
+            article_number: 0.8,
+            fuzzy: true,
+            low_confidence: 0.7,
+            price_tolerance: 0.1,
+        }
     }
 }
 
 /// What led to the product. `Fuzzy` is a similar article number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MatchedBy {
     ArticleNumber,
@@ -54,10 +68,16 @@ pub enum MatchedBy {
     Fuzzy,
 }
 
+impl MatchedBy {
+    /// Letter for letter, by article number or EAN.
+    pub fn is_exact(self) -> bool {
+        matches!(self, MatchedBy::ArticleNumber | MatchedBy::Ean)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Match<'a> {
     pub product: &'a ListedFacts,
-    pub match_type: MatchType,
     pub matched_by: MatchedBy,
     /// 1 for an exact match, else how alike the compared texts are, 0 to 1.
     pub score: f64,
@@ -71,6 +91,90 @@ pub struct NoMatch<'a> {
     pub reason: String,
     /// The product whose name comes closest without being close enough, and how close.
     pub best: Option<(&'a ListedFacts, f64)>,
+}
+
+/// A product that resembles the wanted one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate<'a> {
+    pub product: &'a ListedFacts,
+    /// `ArticleNumber` or `ProductName`: which of the two is more alike.
+    pub alike_in: MatchedBy,
+    /// Dice's coefficient of it, 0 to 1.
+    pub score: f64,
+}
+
+/// Whether a match can be relied on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Validation {
+    /// Whether the confidence reaches the threshold.
+    pub is_valid: bool,
+    pub confidence: f64,
+    /// Sentences for people who check the labels.
+    pub warnings: Vec<String>,
+}
+
+/// Many matches at a glance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub total_matches: u32,
+    pub exact_matches: u32,
+    pub fuzzy_matches: u32,
+    /// The mean of the matches' scores, 0 to 1 with three decimals; 0 for none.
+    pub average_confidence: f64,
+    pub low_confidence_matches: u32,
+}
+
+impl Report {
+    /// Of matches that were found, each with whether it is exact and its score.
+    pub fn of(matches: impl IntoIterator<Item = (bool, f64)>, rules: &Rules) -> Report {
+        let mut report = Report::default();
+        let mut sum = 0.0;
+        for (exact, score) in matches {
+            report.total_matches += 1;
+            report.exact_matches += u32::from(exact);
+            report.fuzzy_matches += u32::from(!exact);
+            report.low_confidence_matches += u32::from(score < rules.low_confidence);
+            sum += score;
+        }
+        if report.total_matches > 0 {
+            report.average_confidence = (sum / f64::from(report.total_matches) * 1000.0).round() / 1000.0;
+        }
+        report
+    }
+}
+
+/// What is doubtful about a match, and whether it still holds.
+pub fn validate(
+    matched_by: MatchedBy,
+    confidence: f64,
+    shown_price: Option<f64>,
+    listed_price: Option<f64>,
+    rules: &Rules,
+) -> Validation {
+    let mut warnings = Vec::new();
+    if confidence < rules.low_confidence {
+        warnings.push(format!("Low confidence: {:.0} %.", confidence * 100.0));
+    }
+    if let (Some(shown), Some(listed)) = (shown_price, listed_price)
+        && (shown - listed).abs() > rules.price_tolerance + ROUNDING
+    {
+        warnings.push(format!("The prices differ: {shown:.2} in the shop, {listed:.2} in the list."));
+    }
+    match matched_by {
+        MatchedBy::ArticleNumber => {}
+        MatchedBy::Ean => warnings.push("Matched by EAN, not by article number.".into()),
+        MatchedBy::ProductName => warnings.push("Matched by product name, not by article number.".into()),
+        MatchedBy::Fuzzy => warnings.push("Matched by a similar article number, not by the same.".into()),
+    }
+    Validation { is_valid: confidence >= rules.product_name, confidence, warnings }
+}
+
+/// Dice's coefficient: the share of letter pairs that two texts have in common, 0 to 1, after umlauts and the like are
+/// written out and spaces dropped.
+pub fn dice(one: &str, other: &str) -> f64 {
+    dice_of_pairs(&pairs(&normalize(one, ' ')), &pairs(&normalize(other, ' ')))
 }
 
 /// A product's texts, made comparable once.
@@ -115,56 +219,69 @@ impl Matcher {
     }
 
     /// The listed product that `wanted` is. The same list and question always give the same answer.
-    pub fn find(&self, wanted: &ProductFacts, thresholds: &Thresholds) -> Result<Match<'_>, NoMatch<'_>> {
+    pub fn find(&self, wanted: &ProductFacts, rules: &Rules) -> Result<Match<'_>, NoMatch<'_>> {
         let name = Text::name(wanted.name.as_deref());
         let article = Text::article_number(wanted.article_number.as_deref());
 
         if let Some(index) = self.by_article.get(&article.key) {
-            return Ok(self.matched(*index, MatchedBy::ArticleNumber, 1.0, wanted));
+            return Ok(self.matched(*index, MatchedBy::ArticleNumber, 1.0, wanted, rules));
         }
         if let Some(index) = wanted.ean.as_deref().and_then(|ean| self.by_ean.get(&digits(ean))) {
-            return Ok(self.matched(*index, MatchedBy::Ean, 1.0, wanted));
+            return Ok(self.matched(*index, MatchedBy::Ean, 1.0, wanted, rules));
+        }
+        if !rules.fuzzy {
+            return Err(self.not_found(wanted, &Nearest::default(), rules));
         }
         let nearest = self.nearest(&name, |prepared| &prepared.name);
-        if let Some((index, score)) = nearest.best.filter(|(_, score)| *score >= thresholds.product_name) {
-            return Ok(self.matched(index, MatchedBy::ProductName, score, wanted));
+        if let Some((index, score)) = nearest.best.filter(|(_, score)| *score >= rules.product_name) {
+            return Ok(self.matched(index, MatchedBy::ProductName, score, wanted, rules));
         }
         let misread = self.nearest(&article, |prepared| &prepared.article).best;
-        if let Some((index, score)) = misread.filter(|(_, score)| *score >= thresholds.article_number) {
-            return Ok(self.matched(index, MatchedBy::Fuzzy, score.min(MISREAD_SCORE), wanted));
+        if let Some((index, score)) = misread.filter(|(_, score)| *score >= rules.article_number) {
+            return Ok(self.matched(index, MatchedBy::Fuzzy, score.min(MISREAD_SCORE), wanted, rules));
         }
-        Err(self.not_found(wanted, &nearest, thresholds))
+        Err(self.not_found(wanted, &nearest, rules))
     }
 
-    fn matched(&self, index: usize, matched_by: MatchedBy, score: f64, wanted: &ProductFacts) -> Match<'_> {
+    /// The products that are most alike in name or article number, the best first, at most `count` of them.
+    pub fn best_matches(&self, wanted: &ProductFacts, count: usize) -> Vec<Candidate<'_>> {
+        let name = pairs(&Text::name(wanted.name.as_deref()).key);
+        let article = pairs(&Text::article_number(wanted.article_number.as_deref()).key);
+        let mut candidates: Vec<Candidate<'_>> = self
+            .listed
+            .iter()
+            .filter_map(|prepared| {
+                let by_name = dice_of_pairs(&name, &pairs(&prepared.name.key));
+                let by_article = dice_of_pairs(&article, &pairs(&prepared.article.key));
+                let (alike_in, score) = match by_article > by_name {
+                    true => (MatchedBy::ArticleNumber, by_article),
+                    false => (MatchedBy::ProductName, by_name),
+                };
+                (score > 0.0).then_some(Candidate { product: &prepared.product, alike_in, score })
+            })
+            .collect();
+        // A stable order: ties stay as they are listed.
+        candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+        candidates.truncate(count);
+        candidates
+    }
+
+    fn matched(
+        &self,
+        index: usize,
+        matched_by: MatchedBy,
+        score: f64,
+        wanted: &ProductFacts,
+        rules: &Rules,
+    ) -> Match<'_> {
         let product = &self.listed[index].product;
-        let mut warnings = Vec::new();
-        if score < LOW_CONFIDENCE {
-            warnings.push(format!("Low confidence: {:.0} %.", score * 100.0));
-        }
-        if let (Some(shown), Some(listed)) = (wanted.price, product.facts.price)
-            && (shown - listed).abs() > PRICE_TOLERANCE + 1e-9
-        {
-            warnings.push(format!("The prices differ: {shown:.2} in the shop, {listed:.2} in the list."));
-        }
-        match matched_by {
-            MatchedBy::ArticleNumber => {}
-            MatchedBy::Ean => warnings.push("Matched by EAN, not by article number.".into()),
-            MatchedBy::ProductName => warnings.push("Matched by product name, not by article number.".into()),
-            MatchedBy::Fuzzy => warnings.push("Matched by a similar article number, not by the same.".into()),
-        }
-        let exact = matches!(matched_by, MatchedBy::ArticleNumber | MatchedBy::Ean);
-        Match {
-            product,
-            match_type: if exact { MatchType::Exact } else { MatchType::Fuzzy },
-            matched_by,
-            score,
-            warnings,
-        }
+        let Validation { warnings, .. } =
+            validate(matched_by, score, wanted.price, product.facts.price, rules);
+        Match { product, matched_by, score, warnings }
     }
 
     fn nearest(&self, wanted: &Text, text_of: impl Fn(&Prepared) -> &Text) -> Nearest {
-        let mut nearest = Nearest { best: None, other_numbers: None };
+        let mut nearest = Nearest::default();
         if wanted.key.len() < MIN_FUZZY_CHARS {
             return nearest;
         }
@@ -192,7 +309,7 @@ impl Matcher {
         nearest
     }
 
-    fn not_found(&self, wanted: &ProductFacts, nearest: &Nearest, thresholds: &Thresholds) -> NoMatch<'_> {
+    fn not_found(&self, wanted: &ProductFacts, nearest: &Nearest, rules: &Rules) -> NoMatch<'_> {
         let said: Vec<String> = [
             wanted.article_number.as_ref().map(|number| format!("the article number {number}")),
             wanted.ean.as_ref().map(|ean| format!("the EAN {ean}")),
@@ -208,7 +325,7 @@ impl Matcher {
             (_, true) => "Neither an article number nor an EAN nor a name was found on the page.".to_owned(),
             _ => format!("No listed product has {}.", said.join(" or ")),
         };
-        let close_but_other = nearest.other_numbers.filter(|(_, score)| *score >= thresholds.product_name);
+        let close_but_other = nearest.other_numbers.filter(|(_, score)| *score >= rules.product_name);
         if let Some((index, _)) = close_but_other {
             reason += &format!(" “{}” is alike, but its numbers are others.", named(index));
         } else if let Some((index, score)) = nearest.best {
@@ -219,6 +336,7 @@ impl Matcher {
 }
 
 /// The most similar product, and the most similar among those whose numbers contradict.
+#[derive(Default)]
 struct Nearest {
     best: Option<(usize, f64)>,
     other_numbers: Option<(usize, f64)>,
@@ -324,6 +442,35 @@ fn numbers(text: &str) -> Vec<String> {
     found
 }
 
+/// The pairs of neighbouring letters of a normalized text, sorted; a single letter is a pair with nothing.
+fn pairs(normalized: &str) -> Vec<[u8; 2]> {
+    let letters: Vec<u8> = normalized.bytes().filter(|c| *c != b' ').take(MAX_COMPARED_CHARS).collect();
+    let mut pairs: Vec<[u8; 2]> = match letters.as_slice() {
+        [only] => vec![[*only, 0]],
+        letters => letters.windows(2).map(|pair| [pair[0], pair[1]]).collect(),
+    };
+    pairs.sort_unstable();
+    pairs
+}
+
+/// Of two sorted lists; a pair that stands twice in both counts twice.
+fn dice_of_pairs(one: &[[u8; 2]], other: &[[u8; 2]]) -> f64 {
+    let (mut at, mut common) = (0, 0);
+    for pair in one {
+        while other.get(at).is_some_and(|candidate| candidate < pair) {
+            at += 1;
+        }
+        if other.get(at) == Some(pair) {
+            at += 1;
+            common += 1;
+        }
+    }
+    match one.len() + other.len() {
+        0 => 0.0,
+        all => 2.0 * f64::from(common) / all as f64,
+    }
+}
+
 fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
@@ -359,10 +506,10 @@ mod tests {
         ])
     }
 
-    fn find(wanted: ProductFacts) -> Result<(u128, MatchType, MatchedBy, f64, Vec<String>), String> {
+    fn find(wanted: ProductFacts) -> Result<(u128, MatchedBy, f64, Vec<String>), String> {
         let matcher = matcher();
-        match matcher.find(&wanted, &Thresholds::default()) {
-            Ok(m) => Ok((m.product.id.as_u128(), m.match_type, m.matched_by, m.score, m.warnings)),
+        match matcher.find(&wanted, &Rules::default()) {
+            Ok(m) => Ok((m.product.id.as_u128(), m.matched_by, m.score, m.warnings)),
             Err(none) => Err(none.reason),
         }
     }
@@ -370,14 +517,14 @@ mod tests {
     #[test]
     fn the_article_number_comes_first_however_it_is_written() {
         let found = find(facts("sd 10024", "2000000100238", "Wandfarbe weiß matt, 5 l", 5.5));
-        assert_eq!(found, Ok((2, MatchType::Exact, MatchedBy::ArticleNumber, 1.0, vec![])));
+        assert_eq!(found, Ok((2, MatchedBy::ArticleNumber, 1.0, vec![])));
     }
 
     #[test]
     fn an_ean_comes_next_and_is_told() {
         let found = find(facts("ANDERS-1", "20000001 00238", "", 4.5));
         let warnings = vec!["Matched by EAN, not by article number.".to_owned()];
-        assert_eq!(found, Ok((1, MatchType::Exact, MatchedBy::Ean, 1.0, warnings)));
+        assert_eq!(found, Ok((1, MatchedBy::Ean, 1.0, warnings)));
     }
 
     #[test]
@@ -387,8 +534,8 @@ mod tests {
             "Mo\u{308}rtel: Ru\u{308}hrquirl fu\u{308}r",
             "rührquirl  für – mörtel",
         ] {
-            let (id, kind, by, score, _) = find(facts("", "", name, 8.0)).unwrap();
-            assert_eq!((id, kind, by), (5, MatchType::Fuzzy, MatchedBy::ProductName), "{name}");
+            let (id, by, score, _) = find(facts("", "", name, 8.0)).unwrap();
+            assert_eq!((id, by, by.is_exact()), (5, MatchedBy::ProductName, false), "{name}");
             assert!(score > 0.99, "{name} {score}");
         }
     }
@@ -405,8 +552,8 @@ mod tests {
 
     #[test]
     fn a_misread_article_number_matches_but_its_neighbour_does_not() {
-        let (id, kind, by, score, warnings) = find(facts("SD-1OO23", "", "", 4.5)).unwrap();
-        assert_eq!((id, kind, by), (1, MatchType::Fuzzy, MatchedBy::Fuzzy));
+        let (id, by, score, warnings) = find(facts("SD-1OO23", "", "", 4.5)).unwrap();
+        assert_eq!((id, by), (1, MatchedBy::Fuzzy));
         assert!((0.0..1.0).contains(&score));
         assert_eq!(warnings.last().unwrap(), "Matched by a similar article number, not by the same.");
         assert!(find(facts("SD-10025", "", "", 4.5)).is_err());
@@ -414,21 +561,20 @@ mod tests {
 
     #[test]
     fn people_are_warned_of_low_confidence_and_of_another_price() {
-        let (_, _, _, score, warnings) =
-            find(facts("", "", "Quirl für Mörtel und alle Farben", 8.11)).unwrap();
-        assert!(score < LOW_CONFIDENCE, "{score}");
+        let (_, _, score, warnings) = find(facts("", "", "Quirl für Mörtel und alle Farben", 8.11)).unwrap();
+        assert!(score < Rules::default().low_confidence, "{score}");
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings[0].starts_with("Low confidence"), "{warnings:?}");
         assert_eq!(warnings[1], "The prices differ: 8.11 in the shop, 8.00 in the list.");
         // A tenth is no difference yet, although 4.6 - 4.5 is a little more in floating point.
-        assert_eq!(find(facts("SD-10023", "", "", 4.6)).unwrap().4, Vec::<String>::new());
+        assert_eq!(find(facts("SD-10023", "", "", 4.6)).unwrap().3, Vec::<String>::new());
     }
 
     #[test]
     fn a_product_that_is_not_listed_gets_a_reason_and_the_nearest_name() {
         let matcher = matcher();
         let wanted = facts("XY-1", "2999999999994", "Lasergestützter Entfernungsmesser", 99.0);
-        let none = matcher.find(&wanted, &Thresholds::default()).unwrap_err();
+        let none = matcher.find(&wanted, &Rules::default()).unwrap_err();
         assert!(
             none.reason.starts_with("No listed product has the article number XY-1 or the EAN 2999"),
             "{none:?}"
@@ -436,10 +582,96 @@ mod tests {
         assert!(none.best.is_some_and(|(_, score)| score > 0.0 && score < 0.6), "{none:?}");
         assert!(find(ProductFacts::default()).unwrap_err().starts_with("Neither"));
         let empty = Matcher::new(Vec::new());
+        assert_eq!(empty.find(&wanted, &Rules::default()).unwrap_err().reason, "The product list is empty.");
+    }
+
+    #[test]
+    fn a_job_may_set_the_rules() {
+        let matcher = matcher();
+        let wanted = facts("SD-1OO23", "", "Spanplattenschraube 4x40", 4.7);
+        let strict = Rules { fuzzy: false, ..Rules::default() };
+        assert!(matcher.find(&wanted, &strict).is_err());
+        assert_eq!(matcher.find(&facts("SD-10023", "", "", 4.5), &strict).unwrap().score, 1.0);
+        let high = Rules { product_name: 0.99, article_number: 0.99, ..Rules::default() };
+        assert!(matcher.find(&facts("", "", "Spanplattenschraube 4x40", 4.7), &high).is_err());
+        let patient = Rules { price_tolerance: 1.0, ..Rules::default() };
+        let told = |rules| matcher.find(&facts("SD-10023", "", "", 5.0), &rules).unwrap().warnings.len();
+        assert_eq!((told(patient), told(Rules::default())), (0, 1));
+    }
+
+    #[test]
+    fn the_closest_products_come_best_first() {
+        let matcher = matcher();
+        let closest = matcher.best_matches(&facts("", "", "Wandfarbe matt weiss 5 Liter", 1.0), 2);
+        let ids: Vec<u128> = closest.iter().map(|candidate| candidate.product.id.as_u128()).collect();
+        assert_eq!(ids.len(), 2);
+        assert!(ids.contains(&3) && ids.contains(&4), "{ids:?}");
+        assert!(closest[0].score >= closest[1].score && closest[1].score > 0.5, "{closest:?}");
+        let by_number = matcher.best_matches(&facts("sd10024", "", "", 1.0), 5);
         assert_eq!(
-            empty.find(&wanted, &Thresholds::default()).unwrap_err().reason,
-            "The product list is empty."
+            (by_number[0].product.id.as_u128(), by_number[0].alike_in, by_number[0].score),
+            (2, MatchedBy::ArticleNumber, 1.0)
         );
+        assert!(matcher.best_matches(&ProductFacts::default(), 5).is_empty());
+        assert!(matcher.best_matches(&facts("", "", "Wandfarbe", 1.0), 0).is_empty());
+    }
+
+    #[test]
+    fn a_match_is_valid_from_the_threshold_on_and_tells_its_doubts() {
+        let check = |by, confidence, price| {
+            let done = validate(by, confidence, Some(1.0), Some(price), &Rules::default());
+            (done.is_valid, done.warnings.len())
+        };
+        assert_eq!(check(MatchedBy::ArticleNumber, 1.0, 1.1), (true, 0));
+        assert_eq!(check(MatchedBy::Ean, 1.0, 1.2), (true, 2));
+        assert_eq!(check(MatchedBy::ProductName, 0.6, 1.0), (true, 2));
+        assert_eq!(check(MatchedBy::Fuzzy, 0.59, 2.0), (false, 3));
+    }
+
+    #[test]
+    fn a_report_counts_what_was_found() {
+        let report = Report::of([(true, 1.0), (false, 0.65), (false, 0.8)], &Rules::default());
+        let expected = Report {
+            total_matches: 3,
+            exact_matches: 1,
+            fuzzy_matches: 2,
+            average_confidence: 0.817,
+            low_confidence_matches: 1,
+        };
+        assert_eq!(report, expected);
+        assert_eq!(Report::of([], &Rules::default()), Report::default());
+    }
+
+    #[test]
+    fn dice_counts_common_pairs_of_letters() {
+        assert_eq!(dice("night", "nacht"), 0.25);
+        assert_eq!(dice("Größe", "GROESSE"), 1.0);
+        assert_eq!((dice("", ""), dice("a", "a"), dice("a", "b")), (0.0, 1.0, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn dice_is_symmetric_and_full_only_for_itself(one in "\\PC{0,40}", other in "\\PC{0,40}") {
+            let score = dice(&one, &other);
+            prop_assert!((0.0..=1.0).contains(&score));
+            prop_assert_eq!(score, dice(&other, &one));
+            let itself = dice(&one, &one);
+            prop_assert!(itself == 1.0 || normalize(&one, ' ').is_empty());
+        }
+
+        #[test]
+        fn the_same_question_gets_the_same_answer_whatever_the_order_of_the_list(
+            names in proptest::collection::vec("[a-cä ]{0,12}", 1..12), asked in "[a-cä ]{0,12}", turn in 0..12usize,
+        ) {
+            let list: Vec<ListedFacts> =
+                names.iter().enumerate().map(|(n, name)| listed(n as u128, facts(&format!("N-{n:02}"), "", name, 1.0))).collect();
+            let mut turned = list.clone();
+            turned.rotate_left(turn % list.len());
+            let (one, other) = (Matcher::new(list), Matcher::new(turned));
+            let wanted = facts("", "", &asked, 1.0);
+            prop_assert_eq!(one.find(&wanted, &Rules::default()), other.find(&wanted, &Rules::default()));
+            prop_assert_eq!(one.best_matches(&wanted, 3), other.best_matches(&wanted, 3));
+        }
     }
 
     #[test]
@@ -447,11 +679,7 @@ mod tests {
         let twins = |order: [u128; 3]| {
             let named = |n: u128| listed(n, facts(&format!("T-{n}"), "", "Farbroller Größe XL", 1.0));
             let matcher = Matcher::new(order.map(named).to_vec());
-            matcher
-                .find(&facts("", "", "Farbroller Größe L", 1.0), &Thresholds::default())
-                .unwrap()
-                .product
-                .id
+            matcher.find(&facts("", "", "Farbroller Größe L", 1.0), &Rules::default()).unwrap().product.id
         };
         assert_eq!(twins([3, 1, 2]), Uuid::from_u128(1));
         assert_eq!(twins([2, 3, 1]), Uuid::from_u128(1));
@@ -461,7 +689,7 @@ mod tests {
         #[test]
         fn any_text_can_be_asked_for(name in ".{0,80}", article in ".{0,30}", ean in ".{0,20}") {
             let wanted = facts(&article, &ean, &name, 1.0);
-            if let Ok(found) = matcher().find(&wanted, &Thresholds::default()) {
+            if let Ok(found) = matcher().find(&wanted, &Rules::default()) {
                 prop_assert!((0.6..=1.0).contains(&found.score));
             }
         }
@@ -493,7 +721,7 @@ mod tests {
         let matcher = Matcher::new((0..2_000).map(|n| listed(n as u128, named(n))).collect());
         for n in (0..2_000).step_by(101) {
             let written = named(n).name.unwrap().replace("weiß", "weiss,").replace(" x ", "x");
-            let found = matcher.find(&facts("", "", &written, 1.0), &Thresholds::default()).unwrap();
+            let found = matcher.find(&facts("", "", &written, 1.0), &Rules::default()).unwrap();
             assert_eq!(found.product.id.as_u128(), n as u128, "{written}");
         }
     }

@@ -1,0 +1,92 @@
+//! The served contract: complete, sound, and what a fuzzer finds the running server to keep.
+
+use std::{collections::HashSet, path::Path, process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::{Running, folder};
+
+const METHODS: [&str; 6] = ["get", "put", "post", "patch", "delete", "head"];
+/// Cases that the fuzzer makes up for an operation, besides those at the borders of its schema.
+const CASES: &str = "8";
+/// The same cases in every run; a failure is repeated by running the test again.
+const SEED: &str = "20261125";
+/// The fuzzer's whole run takes a tenth of it.
+const FUZZER: Duration = Duration::from_secs(280);
+
+/// `(method path, operation)` of the served document.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    let of = |(path, item): (&String, &'_ Value)| (path.clone(), item.as_object().unwrap().clone());
+    let names: Vec<(String, String)> = paths
+        .map(of)
+        .flat_map(|(path, item)| item.into_iter().map(move |(method, _)| (path.clone(), method)))
+        .filter(|(_, method)| METHODS.contains(&method.as_str()))
+        .collect();
+    names
+        .into_iter()
+        .map(|(path, method)| {
+            let operation = &document["paths"][&path][&method];
+            (format!("{method} {path}"), operation)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_operation_says_what_it_is_for_and_how_it_answers() {
+    let server = Running::quiet().await;
+    let (status, document) = server.get("/openapi.json").await;
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    let operations = operations(&document);
+    assert!(operations.len() > 2, "{} operations", operations.len());
+    let mut names = HashSet::new();
+    for (what, operation) in operations {
+        assert!(names.insert(operation["operationId"].as_str().unwrap()), "{what} has a name that is taken");
+        assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 10), "{what} says nothing");
+        assert!(operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()), "{what} has no tag");
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(answers.keys().any(|status| status.starts_with(['1', '2', '3'])), "{what} never succeeds");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_contract_can_be_read_as_a_page_that_needs_nothing_from_elsewhere() {
+    let server = Running::quiet().await;
+    let page = server.http.get(server.url("/docs")).send().await.unwrap();
+    assert_eq!(page.url().path(), "/docs/");
+    let page = page.text().await.unwrap();
+    let sources: Vec<&str> =
+        page.split(['"']).filter(|word| word.ends_with(".js") || word.ends_with(".css")).collect();
+    assert!(sources.len() >= 4, "{page}");
+    for source in sources {
+        assert!(!source.contains("//"), "{source} lies elsewhere");
+        let asset = server.http.get(server.url("/docs/")).send().await.unwrap().url().join(source).unwrap();
+        assert_eq!(server.http.get(asset).send().await.unwrap().status(), 200, "{source}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_fuzzer_finds_the_server_as_its_contract_says() {
+    let _turn = crate::support::heavy().await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fuzzer = root.join("tests/openapi/.venv/bin/schemathesis");
+    assert!(fuzzer.exists(), "the fuzzer is not installed; `make test` does that");
+    let server = Running::quiet().await;
+    let scratch = folder();
+    let run = Command::new(&fuzzer)
+        .args(["--config-file".as_ref(), root.join("tests/openapi/schemathesis.toml").as_os_str()])
+        .args(["run", server.url("/openapi.json").as_str(), "--seed", SEED, "--max-examples", CASES])
+        .current_dir(scratch.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(FUZZER, run).await.expect("the fuzzer ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    // A run that tested nothing would pass too.
+    assert!(said.contains("No issues found"), "{said}");
+    server.stop().await;
+}
