@@ -455,7 +455,9 @@ pub(super) fn color(node: &Node) -> Result<Option<String>, LabelError> {
         Some([r, g, b]) => (*r, *g, *b, 1.0),
         Some([r, g, b, a]) => (*r, *g, *b, *a),
         _ => {
-            return Err(node.wrong("must be a colour such as #0066cc, rgb(0, 102, 204), black or transparent"));
+            return Err(
+                node.wrong("must be a colour such as #0066cc, rgb(0, 102, 204), black or transparent")
+            );
         }
     };
     let fine = [red, green, blue].iter().all(|c| (0.0..=255.0).contains(c)) && (0.0..=1.0).contains(&alpha);
