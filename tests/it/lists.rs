@@ -21,11 +21,17 @@ const LIST: &str = "Artikelnummer;Beschreibung;Preis;EAN;Kategorie;ab 10 Stück;
                     SD-1;noch einmal;1;;;;;\n";
 
 impl Running {
-    async fn upload(&self, path: &str, name: &str, bytes: impl Into<Vec<u8>>, more: &[(&str, &str)]) -> (u16, Value) {
+    async fn upload(
+        &self,
+        path: &str,
+        name: &str,
+        bytes: impl Into<Vec<u8>>,
+        more: &[(&str, &str)],
+    ) -> (u16, Value) {
         let part = Part::bytes(bytes.into()).file_name(name.to_owned());
-        let form = more
-            .iter()
-            .fold(Form::new().part("file", part), |form, (name, value)| form.text(name.to_string(), value.to_string()));
+        let form = more.iter().fold(Form::new().part("file", part), |form, (name, value)| {
+            form.text(name.to_string(), value.to_string())
+        });
         answer(self.http.post(self.url(path)).multipart(form).send().await.unwrap()).await
     }
 
@@ -68,18 +74,34 @@ async fn an_uploaded_list_is_known_with_all_its_columns_and_tells_what_it_could_
     }
     let (_, product) = server.get("/api/excel/product/SD-1").await;
     let data = &product["data"];
-    assert_eq!((&data["price"], &data["ean"], &data["category"]), (&json!(4.99), &json!("4006381333931"), &json!("Schrauben")));
-    assert_eq!((&data["additionalInfo"], &data["customFields"]), (&json!("neu"), &json!({ "Lagerplatz": "R-12" })));
+    assert_eq!(
+        (&data["price"], &data["ean"], &data["category"]),
+        (&json!(4.99), &json!("4006381333931"), &json!("Schrauben"))
+    );
+    assert_eq!(
+        (&data["additionalInfo"], &data["customFields"]),
+        (&json!("neu"), &json!({ "Lagerplatz": "R-12" }))
+    );
     assert_eq!(data["tieredPrices"][0], json!({ "quantity": 10, "minQuantity": 10, "price": 4.5 }));
     let (_, stats) = server.get("/api/excel/stats").await;
-    assert_eq!((&stats["totalProducts"], &stats["cached"], &stats["categories"]), (&json!(2), &json!(2), &json!(2)));
+    assert_eq!(
+        (&stats["totalProducts"], &stats["cached"], &stats["categories"]),
+        (&json!(2), &json!(2), &json!(2))
+    );
     assert_eq!(stats["data"]["articleNumbers"], json!(["FP-2", "SD-1"]));
     assert!(stats["lastImport"].as_str().unwrap().ends_with('Z'));
     // A second upload changes what is known and adds what is not.
-    let (_, again) = server.upload("/api/excel/upload", "liste.csv", LIST.replace("4,99", "5,99").replace("FP-2", "FP-3"), &[]).await;
+    let (_, again) = server
+        .upload("/api/excel/upload", "liste.csv", LIST.replace("4,99", "5,99").replace("FP-2", "FP-3"), &[])
+        .await;
     assert_eq!((&again["validRows"], &again["newProducts"]), (&json!(2), &json!(1)));
     let (_, all) = server.get("/api/excel/products").await;
-    let listed: Vec<_> = all["data"].as_array().unwrap().iter().map(|p| (p["articleNumber"].as_str().unwrap(), p["price"].as_f64().unwrap())).collect();
+    let listed: Vec<_> = all["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["articleNumber"].as_str().unwrap(), p["price"].as_f64().unwrap()))
+        .collect();
     assert_eq!(listed, [("FP-2", 1234.5), ("FP-3", 1234.5), ("SD-1", 5.99)]);
     let (_, page) = server.get("/api/excel/products?limit=1&after=FP-2").await;
     assert_eq!((&page["data"][0]["articleNumber"], &page["next"]), (&json!("FP-3"), &json!("FP-3")));
@@ -115,7 +137,8 @@ async fn a_file_that_is_no_list_changes_nothing_and_says_why() {
     let (status, none) = server.send(reqwest::Method::POST, "/api/excel/upload", &json!({})).await;
     assert_eq!((status, &none["success"]), (400, &json!(false)));
     // Rows that are all wrong are told one by one, and nothing is stored.
-    let (status, body) = server.upload("/api/excel/upload", "liste.csv", "Artikelnummer;Beschreibung\n;x\n", &[]).await;
+    let (status, body) =
+        server.upload("/api/excel/upload", "liste.csv", "Artikelnummer;Beschreibung\n;x\n", &[]).await;
     assert_eq!((status, &body["validRows"], &body["importId"]), (200, &json!(0), &Value::Null), "{body}");
     let (_, stats) = server.get("/api/excel/stats/summary").await;
     assert_eq!((&stats["totalProducts"], &stats["lastImport"]), (&json!(0), &Value::Null));
@@ -140,7 +163,11 @@ async fn a_known_product_is_added_changed_and_forgotten() {
     let server = Running::quiet().await;
     let new = json!({ "articleNumber": "A 1/ä", "description": "Eins", "price": "2,50", "customFields": { "Farbe": "rot", "Stück": 4 } });
     let (status, body) = server.post("/api/excel/product", &new).await;
-    assert_eq!((status, &body["data"]["customFields"]), (201, &json!({ "Farbe": "rot", "Stück": "4" })), "{body}");
+    assert_eq!(
+        (status, &body["data"]["customFields"]),
+        (201, &json!({ "Farbe": "rot", "Stück": "4" })),
+        "{body}"
+    );
     assert_eq!(server.post("/api/excel/product", &new).await.0, 409);
     for wrong in [
         json!({}),
@@ -155,8 +182,13 @@ async fn a_known_product_is_added_changed_and_forgotten() {
         assert_eq!((status, &body["success"]), (400, &json!(false)), "{wrong} {body}");
     }
     let path = "/api/excel/product/A%201%2F%C3%A4";
-    let (status, body) = server.send(reqwest::Method::PUT, path, &json!({ "price": 3, "category": "Neu" })).await;
-    assert_eq!((status, &body["data"]["price"], &body["data"]["description"]), (200, &json!(3.0), &json!("Eins")), "{body}");
+    let (status, body) =
+        server.send(reqwest::Method::PUT, path, &json!({ "price": 3, "category": "Neu" })).await;
+    assert_eq!(
+        (status, &body["data"]["price"], &body["data"]["description"]),
+        (200, &json!(3.0), &json!("Eins")),
+        "{body}"
+    );
     assert_eq!(server.send(reqwest::Method::PUT, path, &json!({ "ean": "x" })).await.0, 400);
     assert_eq!(server.send(reqwest::Method::PUT, "/api/excel/product/no", &json!({})).await.0, 404);
     assert_eq!(server.send(reqwest::Method::DELETE, path, &json!({})).await.0, 200);
@@ -185,7 +217,11 @@ async fn what_is_exported_can_be_uploaded_again_and_is_the_same() {
     assert_eq!(server.get("/api/excel/products").await.1, before);
     let (_, template) = server.bytes("/api/excel/template").await;
     let (status, examples) = server.upload("/api/excel/validate", "vorlage.xlsx", template, &[]).await;
-    assert_eq!((status, &examples["valid"], &examples["validRows"]), (200, &json!(true), &json!(2)), "{examples}");
+    assert_eq!(
+        (status, &examples["valid"], &examples["validRows"]),
+        (200, &json!(true), &json!(2)),
+        "{examples}"
+    );
     server.stop().await;
 }
 
@@ -213,13 +249,23 @@ async fn readings_make_one_article_a_number_and_leave_alone_what_a_person_verifi
     let job = planned_job(server.store()).await;
     read(&server, job, reading("A-1", "Schraube", None)).await;
     let tier = Tier { min_quantity: 10, price: 4.5 };
-    let tiered = ArticleRow { tiers: vec![tier], price_type: PriceType::Tiered, ..reading("A-1", "Schraube 4 x 40", Some(4.99)) };
+    let tiered = ArticleRow {
+        tiers: vec![tier],
+        price_type: PriceType::Tiered,
+        ..reading("A-1", "Schraube 4 x 40", Some(4.99))
+    };
     read(&server, job, tiered).await;
     let (_, list) = server.get("/api/articles").await;
     assert_eq!(list["pagination"]["total"], 1);
     let article = &list["data"][0];
-    assert_eq!((&article["productName"], &article["price"], &article["priceType"]), (&json!("Schraube 4 x 40"), &json!(4.99), &json!("tiered")));
-    assert_eq!((&article["imageUrl"], &article["crawlJobId"]), (&json!("/cdn/jobs/x/screenshots/y.png"), &json!(job)));
+    assert_eq!(
+        (&article["productName"], &article["price"], &article["priceType"]),
+        (&json!("Schraube 4 x 40"), &json!(4.99), &json!("tiered"))
+    );
+    assert_eq!(
+        (&article["imageUrl"], &article["crawlJobId"]),
+        (&json!("/cdn/jobs/x/screenshots/y.png"), &json!(job))
+    );
     // What was not read this time stays.
     read(&server, job, reading("A-1", "Schraube 4 x 40", None)).await;
     let path = format!("/api/articles/{}", article["id"].as_str().unwrap());
@@ -230,11 +276,15 @@ async fn readings_make_one_article_a_number_and_leave_alone_what_a_person_verifi
     back["price"] = 5.into();
     let (status, kept) = server.send(reqwest::Method::PUT, &path, &back).await;
     assert_eq!((status, &kept["data"]["verified"]), (200, &json!(true)), "{kept}");
-    let other = ArticleRow { description: Some("aus Stahl".into()), ..reading("A-1", "Misread", Some(499.0)) };
+    let other =
+        ArticleRow { description: Some("aus Stahl".into()), ..reading("A-1", "Misread", Some(499.0)) };
     read(&server, job, other).await;
     let (_, article) = server.get(&path).await;
     let data = &article["data"];
-    assert_eq!((&data["productName"], &data["price"], &data["description"]), (&json!("Schraube 4 x 40"), &json!(5.0), &json!("aus Stahl")));
+    assert_eq!(
+        (&data["productName"], &data["price"], &data["description"]),
+        (&json!("Schraube 4 x 40"), &json!(5.0), &json!("aus Stahl"))
+    );
     // The pictures of a job go with it.
     server.store().cancel(job).await.unwrap();
     server.store().delete(job).await.unwrap();
@@ -246,10 +296,13 @@ async fn readings_make_one_article_a_number_and_leave_alone_what_a_person_verifi
 #[tokio::test]
 async fn articles_are_listed_searched_changed_together_and_removed() {
     let server = Running::quiet().await;
-    for (number, name, price, category) in
-        [("A-1", "Schraube", 1.0, "Eisen"), ("A-2", "Dübel 50%", 3.0, "Plastik"), ("A-3", "Farbe", 2.0, "Eisen")]
-    {
-        let body = json!({ "articleNumber": number, "productName": name, "price": price, "category": category });
+    for (number, name, price, category) in [
+        ("A-1", "Schraube", 1.0, "Eisen"),
+        ("A-2", "Dübel 50%", 3.0, "Plastik"),
+        ("A-3", "Farbe", 2.0, "Eisen"),
+    ] {
+        let body =
+            json!({ "articleNumber": number, "productName": name, "price": price, "category": category });
         let (status, answer) = server.post("/api/articles", &body).await;
         assert_eq!((status, &answer["data"]["priceType"]), (201, &json!("normal")), "{answer}");
     }
@@ -259,7 +312,10 @@ async fn articles_are_listed_searched_changed_together_and_removed() {
         (json!({ "articleNumber": "B", "productName": "x" }), "price above 0"),
         (json!({ "productName": "x", "price": 1 }), "articleNumber"),
         (json!({ "articleNumber": "B", "price": 1 }), "productName"),
-        (json!({ "articleNumber": "B", "productName": "x", "price": 1, "imageUrl": "javascript:x" }), "imageUrl"),
+        (
+            json!({ "articleNumber": "B", "productName": "x", "price": 1, "imageUrl": "javascript:x" }),
+            "imageUrl",
+        ),
         (json!({ "articleNumber": "B", "productName": "x", "price": 1, "priceType": "odd" }), "priceType"),
     ] {
         let (status, body) = server.post("/api/articles", &wrong).await;
@@ -269,8 +325,12 @@ async fn articles_are_listed_searched_changed_together_and_removed() {
     let numbers = async |query: &str| {
         let (status, body) = server.get(&format!("/api/articles?{query}")).await;
         assert_eq!(status, 200, "{query} {body}");
-        let found: Vec<String> =
-            body["data"].as_array().unwrap().iter().map(|a| a["articleNumber"].as_str().unwrap().to_owned()).collect();
+        let found: Vec<String> = body["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| a["articleNumber"].as_str().unwrap().to_owned())
+            .collect();
         found.join(" ")
     };
     assert_eq!(numbers("sortBy=price&sortOrder=asc").await, "A-1 A-3 A-2");
@@ -278,8 +338,13 @@ async fn articles_are_listed_searched_changed_together_and_removed() {
     assert_eq!(numbers("search=50%25").await, "A-2");
     assert_eq!(numbers("category=Eisen&sortBy=articleNumber&sortOrder=desc").await, "A-3 A-1");
     let (_, page) = server.get("/api/articles?limit=2&page=2").await;
-    assert_eq!(page["pagination"], json!({ "page": 2, "limit": 2, "total": 3, "totalPages": 2, "hasNext": false, "hasPrev": true }));
-    for bad in ["page=0", "limit=101", "limit=x", "sortBy=id;drop", "sortOrder=up", "verified=maybe", "search=%00"] {
+    assert_eq!(
+        page["pagination"],
+        json!({ "page": 2, "limit": 2, "total": 3, "totalPages": 2, "hasNext": false, "hasPrev": true })
+    );
+    for bad in
+        ["page=0", "limit=101", "limit=x", "sortBy=id;drop", "sortOrder=up", "verified=maybe", "search=%00"]
+    {
         let (status, body) = server.get(&format!("/api/articles?{bad}")).await;
         assert_eq!((status, &body["success"]), (400, &json!(false)), "{bad} {body}");
     }
@@ -293,12 +358,18 @@ async fn articles_are_listed_searched_changed_together_and_removed() {
     assert_eq!(server.post("/api/articles/bulk-update", &wrong).await.0, 400);
     assert_eq!(numbers("published=false").await, "");
     let (_, stats) = server.get("/api/articles/stats").await;
-    assert_eq!((&stats["total"], &stats["verified"], &stats["published"], &stats["withImages"]), (&json!(3), &json!(2), &json!(3), &json!(0)));
+    assert_eq!(
+        (&stats["total"], &stats["verified"], &stats["published"], &stats["withImages"]),
+        (&json!(3), &json!(2), &json!(3), &json!(0))
+    );
     assert_eq!(stats["data"]["categories"][0], json!({ "name": "Neu", "count": 2 }));
     let taken = json!({ "articleNumber": "A-2" });
     let path = format!("/api/articles/{}", ids[0].as_str().unwrap());
     assert_eq!(server.send(reqwest::Method::PUT, &path, &taken).await.0, 409);
-    assert_eq!(server.post("/api/articles/bulk-delete", &json!({ "ids": ids[..2] })).await.1["deletedCount"], 2);
+    assert_eq!(
+        server.post("/api/articles/bulk-delete", &json!({ "ids": ids[..2] })).await.1["deletedCount"],
+        2
+    );
     assert_eq!(server.post("/api/articles/bulk-delete", &json!({ "ids": ["x"] })).await.0, 400);
     assert_eq!((server.get(&path).await.0, server.get("/api/articles/x").await.0), (404, 404));
     server.stop().await;
@@ -320,7 +391,11 @@ async fn articles_are_exported_for_excel_and_for_programs() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("\u{feff}Artikelnummer;Produktname;Beschreibung;Preis"), "{text}");
     assert_eq!(lines.len(), 4);
-    assert!(lines[1].starts_with("A-0;'=cmd|' /C calc'!A0;\"a;\"\"b\"\"\";1234,50;EUR;normal"), "{}", lines[1]);
+    assert!(
+        lines[1].starts_with("A-0;'=cmd|' /C calc'!A0;\"a;\"\"b\"\"\";1234,50;EUR;normal"),
+        "{}",
+        lines[1]
+    );
     let (kind, text) = export(json!({ "format": "json", "ids": [] })).await;
     assert_eq!(kind, "application/json");
     let all: Vec<Value> = serde_json::from_str(&text).unwrap();
@@ -358,8 +433,9 @@ async fn a_spreadsheet_changes_the_articles_that_a_person_assigned_its_columns_t
             { "excelColumn": "ok", "dbField": "verified" },
         ],
     });
-    let (status, done) =
-        server.upload("/api/articles/excel-import", "neu.csv", file, &[("config", &config.to_string())]).await;
+    let (status, done) = server
+        .upload("/api/articles/excel-import", "neu.csv", file, &[("config", &config.to_string())])
+        .await;
     assert_eq!(status, 200, "{done}");
     let counts = ["totalRows", "matchedArticles", "updatedArticles", "skippedArticles"];
     assert_eq!(counts.map(|name| done[name].as_i64().unwrap()), [4, 2, 1, 2], "{done}");
@@ -372,14 +448,21 @@ async fn a_spreadsheet_changes_the_articles_that_a_person_assigned_its_columns_t
     );
     let (_, list) = server.get("/api/articles?sortBy=articleNumber&sortOrder=asc").await;
     let first = &list["data"][0];
-    assert_eq!((&first["productName"], &first["price"], &first["priceType"], &first["verified"]), (&json!("Schraube"), &json!(2.5), &json!("tiered"), &json!(true)));
+    assert_eq!(
+        (&first["productName"], &first["price"], &first["priceType"], &first["verified"]),
+        (&json!("Schraube"), &json!(2.5), &json!("tiered"), &json!(true))
+    );
     assert_eq!((&list["data"][1]["productName"], &list["data"][1]["price"]), (&json!("alt"), &json!(1.0)));
     for (config, says) in [
         ("{", "JSON"),
-        (r#"{"matchColumn":{"type":"header","value":"SKU"},"fieldMappings":[{"excelColumn":"VK","dbField":"price"}]}"#, "no column"),
+        (
+            r#"{"matchColumn":{"type":"header","value":"SKU"},"fieldMappings":[{"excelColumn":"VK","dbField":"price"}]}"#,
+            "no column",
+        ),
         (r#"{"fieldMappings":[{"excelColumn":"VK","dbField":"price"}]}"#, "Artikelnummer"),
     ] {
-        let (status, body) = server.upload("/api/articles/excel-import", "neu.csv", file, &[("config", config)]).await;
+        let (status, body) =
+            server.upload("/api/articles/excel-import", "neu.csv", file, &[("config", config)]).await;
         assert_eq!(status, 400, "{body}");
         assert!(body["error"].as_str().unwrap().contains(says), "{body}");
     }

@@ -2,12 +2,14 @@
 
 mod answer;
 mod articles;
+mod ask;
 mod excel;
 mod field;
 mod form;
 mod health;
 mod job_labels;
 mod jobs;
+mod labels;
 mod poll;
 mod start;
 mod test_run;
@@ -53,6 +55,7 @@ fn with_success() -> OpenApiRouter<Api> {
         .routes(routes!(health::show))
         .merge(articles::routes())
         .merge(excel::routes())
+        .merge(labels::routes())
         .layer(map_response(answer::say_success))
 }
 
