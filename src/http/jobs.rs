@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
+    job::{Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
     store::{JobRecord, Page, Retried, Slot},
 };
 
@@ -49,6 +49,10 @@ pub struct Submission {
     /// Likeness below which a fuzzy match is none.
     #[schema(minimum = 0, maximum = 1)]
     match_threshold: Option<f64>,
+    /// How the shop is crawled.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    crawl: CrawlOptions,
     /// Higher ones are worked on first.
     #[serde(default)]
     #[schema(minimum = -100, maximum = 100, default = 0)]
@@ -67,6 +71,7 @@ impl Submission {
             follow_pagination: self.follow_pagination,
             match_threshold: self.match_threshold,
             import_id: None,
+            crawl: self.crawl,
             priority: Priority::new(self.priority)?,
         })
     }

@@ -40,7 +40,7 @@ pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
 pub use products::{Import, ListedRow, NewImport};
 pub use retry::Retried;
-pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask};
