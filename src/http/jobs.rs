@@ -51,7 +51,6 @@ pub struct Submission {
     match_threshold: Option<f64>,
     /// How the shop is crawled.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     crawl: CrawlOptions,
     /// Higher ones are worked on first.
     #[serde(default)]

@@ -239,6 +239,20 @@ async fn take_over(tx: &mut PgConnection, from: JobId, to: JobId, items: &[Item]
         .execute(&mut *tx)
         .await?;
     }
+    let (old, new) = of(Stage::Screenshot);
+    sqlx::query(
+        "INSERT INTO screenshot_elements SELECT copy.* FROM screenshot_elements AS original
+         JOIN UNNEST($3::uuid[], $4::uuid[]) AS item (old, new) ON item.old = original.screenshot_id
+         CROSS JOIN LATERAL jsonb_populate_record(
+             original, jsonb_build_object('screenshot_id', item.new, 'job_id', $2::uuid)) AS copy
+         WHERE original.job_id = $1",
+    )
+    .bind(from.0)
+    .bind(to.0)
+    .bind(&old)
+    .bind(&new)
+    .execute(&mut *tx)
+    .await?;
     sqlx::query(
         "INSERT INTO artifact_uses (key, job_id)
          SELECT key, $2 FROM artifacts WHERE job_id = $1

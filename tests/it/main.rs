@@ -3,6 +3,7 @@
 mod bench;
 mod compat;
 mod contract;
+mod control;
 mod doors;
 mod embedded;
 mod hub;
