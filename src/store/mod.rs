@@ -11,6 +11,8 @@ pub mod embedded;
 mod idempotency;
 mod jobs;
 mod journal;
+mod library;
+mod print_layouts;
 mod products;
 mod retention;
 mod retry;
@@ -38,6 +40,10 @@ pub use change::{Change, Changed, Settle};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
+pub use library::{
+    ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
+};
+pub use print_layouts::PrintLayout;
 pub use products::{Import, ListedRow, NewImport};
 pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
