@@ -12,6 +12,7 @@ mod kill;
 mod label_library;
 mod objects;
 mod openapi;
+mod print_sheets;
 mod process;
 mod proxy;
 mod queue;

@@ -8,6 +8,7 @@ mod job_labels;
 mod jobs;
 mod labels;
 mod poll;
+mod print;
 mod start;
 mod test_run;
 mod wish;
@@ -51,6 +52,7 @@ fn with_success() -> OpenApiRouter<Api> {
         .routes(routes!(test_run::run))
         .routes(routes!(health::show))
         .merge(labels::routes())
+        .merge(print::routes())
         .layer(map_response(answer::say_success))
 }
 
