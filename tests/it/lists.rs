@@ -287,7 +287,7 @@ async fn readings_make_one_article_a_number_and_leave_alone_what_a_person_verifi
     );
     // The pictures of a job go with it.
     server.store().cancel(job).await.unwrap();
-    server.store().delete(job).await.unwrap();
+    server.store().remove(job).await.unwrap();
     let (_, article) = server.get(&path).await;
     assert_eq!((&article["data"]["imageUrl"], &article["data"]["crawlJobId"]), (&Value::Null, &Value::Null));
     server.stop().await;
