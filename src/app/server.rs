@@ -20,7 +20,7 @@ use super::demo_shop;
 use crate::{
     config::Config,
     dialects, http,
-    http::{Api, Live, Shell},
+    http::{Api, Live, Pictures, Shell},
     job::RequestLimits,
     pipeline::{Context, Worker},
     realtime::{
@@ -119,7 +119,8 @@ impl Server {
             Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
         let retention = tokio::spawn(keep_events(store.clone(), config.database.keep_events));
         let retention = AbortOnDropHandle::new(retention);
-        let (socket_service, sockets) = socketio::start(hub.clone(), sessions, &config.realtime);
+        let (socket_service, sockets) =
+            socketio::start(hub.clone(), sessions, blobs.addresses().clone(), &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
         let stop_http = CancellationToken::new();
@@ -130,6 +131,7 @@ impl Server {
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
+            pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
             limits,
             max_upload: config.server.max_upload,
             max_age: config.objects.max_age,

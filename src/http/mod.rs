@@ -6,8 +6,10 @@ mod health;
 mod jobs;
 mod objects;
 mod openapi;
+mod pictures;
 mod reader;
 mod server;
+mod transform;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -15,10 +17,12 @@ use std::{
 };
 
 use axum::routing::{get, post};
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use error::{Json, body_rejection, internal};
+pub use error::{Json, body_rejection, internal, objects_failed};
 pub use openapi::described;
+pub use pictures::Pictures;
 pub use reader::Live;
 pub use server::{Shell, serve};
 
@@ -32,6 +36,8 @@ use crate::{
 pub struct Api {
     pub store: Store,
     pub blobs: Blobs,
+    /// In other sizes and formats.
+    pub pictures: Pictures,
     pub limits: RequestLimits,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,
@@ -42,9 +48,14 @@ pub struct Api {
     pub live: Live,
 }
 
+/// A key has slashes, which a path of the contract cannot say: so its route is not made of it.
+#[derive(OpenApi)]
+#[openapi(paths(objects::get))]
+struct Cdn;
+
 /// All native routes.
 pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Cdn::openapi())
         .routes(routes!(health::live))
         .route("/healthz", get(health::live))
         .route("/health", get(health::live))
@@ -53,5 +64,6 @@ pub fn routes() -> OpenApiRouter<Api> {
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .routes(routes!(objects::show))
         .route("/cdn/{*key}", get(objects::get))
 }

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     job::{Code, JobId, Rejection},
     realtime::hub::{ClientId, Door, Events, Hub, Outlet, Past, Progress, Sent, Standing},
-    store::{Recorded, Transient},
+    store::{Addresses, Recorded, Transient},
 };
 
 /// Events that may wait for a reader; one that falls behind further is fed from the journal at its own pace.
@@ -56,10 +56,13 @@ pub enum News {
 
 impl News {
     /// As `text/event-stream` has it; only what is in the journal has an id.
-    pub fn frame(&self) -> sse::Event {
+    pub fn frame(&self, addresses: &Addresses) -> sse::Event {
         let frame = |name: &str, payload: &RawValue| sse::Event::default().event(name).data(payload.get());
         match self {
-            News::Event(event) => frame(&event.kind, &event.payload).id(event.seq.to_string()),
+            News::Event(event) => {
+                let payload = addresses.freshen(&event.kind, &event.payload);
+                frame(&event.kind, &payload).id(event.seq.to_string())
+            }
             News::Progress(progress) => frame(progress.kind.wire_name(), &progress.payload),
         }
     }

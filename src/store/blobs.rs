@@ -1,17 +1,22 @@
 //! Objects: screenshots and labels in a folder or in a bucket, and the public addresses that they load from.
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions,
-    local::LocalFileSystem, path, prefix::PrefixStore,
+    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    RetryConfig, local::LocalFileSystem, path, prefix::PrefixStore,
 };
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::Addresses;
 use crate::config;
+
+/// For how long and how often a bucket is asked again in one call; the pipeline tries items again by itself.
+const RETRY: Duration = Duration::from_secs(10);
+const RETRIES: usize = 3;
 
 /// What is known of a stored object.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,15 +49,39 @@ pub enum BlobsError {
     NotFound(String),
     #[error("the asked range lies outside of the object")]
     Range,
-    #[error("the object store failed: {0}")]
+    #[error("there is an object {0:?} already")]
+    Exists(String),
+    #[error("{0}")]
+    Signing(String),
+    /// What exactly happened is for the log, not for clients.
+    #[error("{}", said(.0))]
     Failed(#[source] object_store::Error),
+}
+
+impl BlobsError {
+    /// What the log is told.
+    pub fn cause(&self) -> String {
+        match self {
+            BlobsError::Failed(cause) => cause.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn said(error: &object_store::Error) -> &'static str {
+    match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            "the object store refuses this server's credentials; its operator must check AWS_* and the bucket's rights"
+        }
+        _ => "the object store does not answer as it should",
+    }
 }
 
 /// The object store. Cheap to clone.
 #[derive(Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    address: Arc<str>,
+    addresses: Addresses,
 }
 
 impl Blobs {
@@ -74,6 +103,11 @@ impl Blobs {
                 "s3" => {
                     let bucket = object_store::aws::AmazonS3Builder::from_env()
                         .with_url(&settings.url)
+                        .with_retry(RetryConfig {
+                            max_retries: RETRIES,
+                            retry_timeout: RETRY,
+                            ..RetryConfig::default()
+                        })
                         .build()
                         .map_err(|e| fail(e.to_string()))?;
                     let prefix = url.path().trim_matches('/');
@@ -86,30 +120,61 @@ impl Blobs {
                 other => return Err(fail(format!("{other:?} is no known kind of store"))),
             }
         };
-        let public_url = public_url.as_str().trim_end_matches('/');
-        Ok(Blobs { store, address: settings.address.replace("{public_url}", public_url).into() })
+        Ok(Blobs { store, addresses: Addresses::open(settings, data_dir, public_url)? })
     }
 
-    /// The absolute public address of an object.
+    /// How objects are addressed.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The absolute public address of an object, for a client that gets it now: if addresses are signed, it ends.
+    /// Events and rows hold [`Addresses::plain`] ones.
     pub fn address(&self, key: &str) -> String {
-        self.address.replace("{key}", key)
+        self.addresses.of(key)
     }
 
     /// Stores an object; a second time with the same key writes the same object again.
     pub async fn put(&self, key: String, bytes: Bytes, content_type: &str) -> Result<Artifact, BlobsError> {
+        self.put_as(key, bytes, content_type, PutMode::Overwrite).await
+    }
+
+    /// Stores an object whose key no other one has.
+    ///
+    /// # Errors
+    /// [`BlobsError::Exists`] if one has; it stays as it is.
+    pub async fn put_new(
+        &self,
+        key: String,
+        bytes: Bytes,
+        content_type: &str,
+    ) -> Result<Artifact, BlobsError> {
+        self.put_as(key, bytes, content_type, PutMode::Create).await
+    }
+
+    async fn put_as(
+        &self,
+        key: String,
+        bytes: Bytes,
+        content_type: &str,
+        mode: PutMode,
+    ) -> Result<Artifact, BlobsError> {
         let sha256 = hexadecimal(&Sha256::digest(&bytes));
         let size = bytes.len() as i64;
         let attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
-        let options = PutOptions { attributes, ..PutOptions::default() };
+        let options = PutOptions { attributes, ..PutOptions::from(mode.clone()) };
         let path = path::Path::from(key.as_str());
         let put = match self.store.put_opts(&path, bytes.clone().into(), options).await {
             // Folders keep no attributes; the artifact's row does.
             Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
-                self.store.put(&path, bytes.into()).await
+                self.store.put_opts(&path, bytes.into(), mode.into()).await
             }
             other => other,
         };
-        put.map_err(BlobsError::Failed)?;
+        put.map_err(|error| match error {
+            object_store::Error::AlreadyExists { .. } => BlobsError::Exists(key.clone()),
+            other => BlobsError::Failed(other),
+        })?;
         Ok(Artifact { key, content_type: content_type.to_owned(), size, sha256 })
     }
 
@@ -158,6 +223,6 @@ impl Blobs {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

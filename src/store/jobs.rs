@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Change, Changed, NewTask, Store, StoreError, change::Working};
+use super::{Change, Changed, NewTask, Row, Store, StoreError, change::Working, rows};
 use crate::{
     event::{JobType, Timestamp},
     job::{
@@ -24,6 +24,8 @@ pub struct NewJob {
     pub name: String,
     /// `None` for a job without a plan of stages.
     pub config: Option<JobConfig>,
+    /// What its first items speak of.
+    pub rows: Vec<Row>,
     /// Its first items; a planned job cannot begin without one.
     pub tasks: Vec<NewTask>,
 }
@@ -31,14 +33,14 @@ pub struct NewJob {
 impl NewJob {
     /// A job that a program drives itself, by commands.
     pub fn unplanned(id: JobId, job_type: JobType, name: impl Into<String>) -> NewJob {
-        NewJob { id, job_type, name: name.into(), config: None, tasks: Vec::new() }
+        NewJob { id, job_type, name: name.into(), config: None, rows: Vec::new(), tasks: Vec::new() }
     }
 
     /// A job that begins by crawling a shop.
     pub fn on_shop(id: JobId, name: String, config: JobConfig) -> Result<NewJob, StoreError> {
         let job_type = if config.plan == Plan::Crawl { JobType::Crawl } else { JobType::Automation };
         let crawl = NewTask::new(Stage::Crawl, 0, id.derive("crawl", ""), &())?;
-        Ok(NewJob { id, job_type, name, config: Some(config), tasks: vec![crawl] })
+        Ok(NewJob { id, job_type, name, config: Some(config), rows: Vec::new(), tasks: vec![crawl] })
     }
 }
 
@@ -146,6 +148,9 @@ impl Store {
             started_at: None,
             ended_at: None,
         });
+        for row in &new.rows {
+            rows::insert(&mut tx, new.id, row).await?;
+        }
         state.run(Command::Create)?;
         state.add(&mut tx, &new.tasks).await?;
         self.finish(tx, state).await
@@ -193,10 +198,14 @@ impl Store {
             let message = format!("Job {id} is still at work; cancel it first.");
             return Err(Rejection::new(Code::InvalidRequest, message).into());
         }
-        let keys = sqlx::query_scalar("SELECT key FROM artifacts WHERE job_id = $1")
-            .bind(id.0)
-            .fetch_all(&mut *tx)
-            .await?;
+        let keys = sqlx::query_scalar(
+            "WITH made AS (SELECT key FROM artifacts WHERE job_id = $1),
+                  derived AS (DELETE FROM derived_objects WHERE source IN (SELECT key FROM made) RETURNING key)
+             SELECT key FROM made UNION ALL SELECT key FROM derived",
+        )
+        .bind(id.0)
+        .fetch_all(&mut *tx)
+        .await?;
         sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(keys)

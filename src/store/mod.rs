@@ -4,8 +4,10 @@
 //! tasks, the job's new state and its events. Nobody tells clients anything directly; what was committed is
 //! announced ([`Announcement`]) and, should an announcement be lost, found again in the journal.
 
+mod addresses;
 mod blobs;
 mod change;
+mod derived;
 pub mod embedded;
 mod jobs;
 mod journal;
@@ -28,6 +30,7 @@ use sqlx::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
+pub use addresses::{Addresses, Denied, Showing, disposition};
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use jobs::{JobRecord, NewJob, Page, Stats};

@@ -9,12 +9,12 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
+pub use crate::http::objects_failed;
 use crate::{
     http::internal,
     job::{Code, JobId, Rejection},
-    store::{BlobsError, StoreError},
+    store::StoreError,
 };
 
 /// What stands in front of the routes that refuse in a shape of their own.
@@ -85,13 +85,6 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
         internal(error).into()
     }
-}
-
-/// What a client may know when the object store fails: an id that stands in the one log line that tells the cause.
-pub fn objects_failed(error: &BlobsError) -> Rejection {
-    let id = Uuid::new_v4();
-    tracing::error!(%id, %error, "the object store failed");
-    Rejection::new(Code::Unavailable, format!("The object store does not answer; try again. (id {id})"))
 }
 
 impl IntoResponse for Refusal {

@@ -21,7 +21,7 @@ use crate::{
     event::{
         Event, LabelGenerated, MatchFailed, MatchFound, MatchType, OcrCompleted, OcrData, ScreenshotCaptured,
     },
-    http::{self, Api, Live},
+    http::{self, Api, Live, Pictures},
     job::{Command, JobId, RequestLimits, Stage, Status},
     realtime::hub::Hub,
     store::{
@@ -64,6 +64,7 @@ async fn house() -> House {
     let api = Api {
         store: store.clone(),
         blobs: blobs.clone(),
+        pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },
         max_upload: 100_000,
         max_age: config.objects.max_age,

@@ -50,7 +50,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let article_number = facts.article_number.clone().unwrap_or_default();
     let generated = LabelGenerated {
         label_id: id,
-        image_url: context.blobs.address(&image.key),
+        image_url: context.blobs.addresses().plain(&image.key),
         article_number: article_number.clone(),
     };
     let row = LabelRow {

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{Context, StageError, json, ocr, payload};
 use crate::{
-    event::ScreenshotCaptured,
+    event::{ScreenshotCaptured, ScreenshotUploaded},
     job::Stage,
     pipeline::tools::browser::CaptureRules,
     product::ProductFacts,
@@ -32,12 +32,19 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let (file_size, png, thumbnail) = (capture.png.len() as i64, capture.png, capture.thumbnail_png);
     let image = context.blobs.put(key("screenshots"), png, "image/png").await?;
     let thumbnail = context.blobs.put(key("thumbnails"), thumbnail, "image/png").await?;
+    let plain = |key: &str| context.blobs.addresses().plain(key);
     let captured = ScreenshotCaptured {
         screenshot_id: id,
-        url: context.blobs.address(&image.key),
+        url: plain(&image.key),
         product_url: url.to_string(),
-        thumbnail_url: Some(context.blobs.address(&thumbnail.key)),
+        thumbnail_url: Some(plain(&thumbnail.key)),
         product_name: facts.name.clone(),
+    };
+    // Both are in the store by now.
+    let uploaded = ScreenshotUploaded {
+        screenshot_id: id,
+        image_url: captured.url.clone(),
+        thumbnail_url: captured.thumbnail_url.clone(),
     };
     let row = ScreenshotRow {
         id,
@@ -61,7 +68,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     Ok(Change {
         rows: vec![Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)],
         tasks: vec![next],
-        events: vec![captured.into()],
+        events: vec![captured.into(), uploaded.into()],
         ..Change::default()
     })
 }
