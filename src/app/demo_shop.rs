@@ -59,7 +59,7 @@ pub enum StructuredData {
     None,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DemoProduct {
     /// The category's slug.
@@ -94,17 +94,55 @@ impl DemoProduct {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Category {
     slug: String,
     name: String,
     description: String,
 }
 
+/// What a shop sells.
 #[derive(Debug, Deserialize)]
-struct Catalogue {
+pub struct Catalogue {
     categories: Vec<Category>,
     products: Vec<DemoProduct>,
+}
+
+impl Catalogue {
+    /// A shop of any size for load: the demo shop's sound products over and over, each time with numbers, a name and a
+    /// price of their own. It lives as long as the process.
+    pub fn generated(products: usize) -> &'static Catalogue {
+        let sound: Vec<&DemoProduct> =
+            CATALOGUE.products.iter().filter(|product| product.quirk.is_none()).collect();
+        let generated = (0..products).zip(sound.iter().cycle()).map(|(at, model)| {
+            let series = at / sound.len() + 1;
+            let price = model.price + series as f64;
+            DemoProduct {
+                slug: format!("{}-{series}", model.slug),
+                article_number: format!("{}{series:03}", model.article_number),
+                name: format!("{} Serie {series}", model.name),
+                ean: Some(ean13(200_000_000_000 + at as u64)),
+                price,
+                // Cheaper than one piece, by as much as the model's.
+                tiers: model
+                    .tiers
+                    .iter()
+                    .map(|tier| Tier { price: tier.price + series as f64, ..tier.clone() })
+                    .collect(),
+                ..(*model).clone()
+            }
+        });
+        let categories = CATALOGUE.categories.clone();
+        Box::leak(Box::new(Catalogue { categories, products: generated.collect() }))
+    }
+}
+
+/// Twelve digits with their check digit.
+fn ean13(digits: u64) -> String {
+    let text = format!("{digits:012}");
+    let weigh = |(at, digit): (usize, u8)| u32::from(digit - b'0') * if at % 2 == 0 { 1 } else { 3 };
+    let sum: u32 = text.bytes().enumerate().map(weigh).sum();
+    format!("{text}{}", (10 - sum % 10) % 10)
 }
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
@@ -117,14 +155,19 @@ pub fn products() -> &'static [DemoProduct] {
     &CATALOGUE.products
 }
 
-#[derive(Default)]
 struct Shop {
+    catalogue: &'static Catalogue,
     has_failed: AtomicBool,
 }
 
 /// The shop, to be put under [`BASE`] with `nest_service`: `nest` would leave out the home page's own slash. Each
 /// router fails once anew.
 pub fn router() -> Router {
+    router_of(&CATALOGUE)
+}
+
+/// A shop that sells something else, at the same place.
+pub fn router_of(catalogue: &'static Catalogue) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/style.css", get(|| async { ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE) }))
@@ -137,13 +180,13 @@ pub fn router() -> Router {
         .route("/{category}/", get(category))
         .route("/{category}/{slug}", get(product))
         .fallback(|| async { not_found() })
-        .with_state(Arc::new(Shop::default()))
+        .with_state(Arc::new(Shop { catalogue, has_failed: AtomicBool::new(false) }))
 }
 
-async fn index() -> Html<String> {
+async fn index(State(shop): State<Arc<Shop>>) -> Html<String> {
     let mut cards = String::new();
-    for category in &CATALOGUE.categories {
-        let of = || products().iter().filter(|product| product.category == category.slug);
+    for category in &shop.catalogue.categories {
+        let of = || shop.catalogue.products.iter().filter(|product| product.category == category.slug);
         let picture = of().next().map(DemoProduct::picture).unwrap_or_default();
         cards += &format!(
             r#"<li><a class="card" href="{BASE}/{}/"><img src="{picture}" alt="" width="800" height="600"><div class="text"><h2>{}</h2><p>{}</p><p class="number">{} Artikel</p></div></a></li>"#,
@@ -165,13 +208,15 @@ struct PageNumber {
 }
 
 async fn category(
+    State(shop): State<Arc<Shop>>,
     Path(slug): Path<String>,
     Query(PageNumber { page: asked }): Query<PageNumber>,
 ) -> Response {
-    let Some(category) = CATALOGUE.categories.iter().find(|category| category.slug == slug) else {
+    let Catalogue { categories, products } = shop.catalogue;
+    let Some(category) = categories.iter().find(|category| category.slug == slug) else {
         return not_found();
     };
-    let products: Vec<&DemoProduct> = products().iter().filter(|product| product.category == slug).collect();
+    let products: Vec<&DemoProduct> = products.iter().filter(|product| product.category == slug).collect();
     let pages: Vec<&[&DemoProduct]> = products.chunks(PER_PAGE).collect();
     let number = asked.unwrap_or(1);
     let Some(shown) = number.checked_sub(1).and_then(|at| pages.get(at)) else {
@@ -220,7 +265,9 @@ async fn product(
     State(shop): State<Arc<Shop>>,
     Path((category_slug, slug)): Path<(String, String)>,
 ) -> Response {
-    let Some(product) = products().iter().find(|p| p.category == category_slug && p.slug == slug) else {
+    let Some(product) =
+        shop.catalogue.products.iter().find(|p| p.category == category_slug && p.slug == slug)
+    else {
         return not_found();
     };
     if product.quirk == Some(Quirk::FailsOnce) && !shop.has_failed.swap(true, Ordering::Relaxed) {
@@ -228,7 +275,7 @@ async fn product(
             r#"<div class="sheet"><h1>Kurz gestört</h1><p>Bitte laden Sie die Seite noch einmal.</p></div>"#;
         return (StatusCode::INTERNAL_SERVER_ERROR, page("Kurz gestört", "", None, main)).into_response();
     }
-    let category = CATALOGUE.categories.iter().find(|category| category.slug == category_slug);
+    let category = shop.catalogue.categories.iter().find(|category| category.slug == category_slug);
     let microdata = product.structured_data == StructuredData::Microdata;
     let prop = |name: &str| if microdata { format!(" itemprop=\"{name}\"") } else { String::new() };
     let ean = product.ean.as_ref().map(|ean| {
@@ -315,12 +362,13 @@ fn json_ld(product: &DemoProduct) -> String {
     format!("<script type=\"application/ld+json\">{}</script>\n", data.to_string().replace('<', "\\u003c"))
 }
 
-async fn picture(Path(file): Path<String>) -> Response {
+async fn picture(State(shop): State<Arc<Shop>>, Path(file): Path<String>) -> Response {
     if file == "endlos.svg" {
         return endless_picture();
     }
     let wanted = file.strip_suffix(".svg").unwrap_or_default();
-    let Some(product) = products().iter().find(|product| product.article_number == wanted) else {
+    let Some(product) = shop.catalogue.products.iter().find(|product| product.article_number == wanted)
+    else {
         return not_found();
     };
     let svg = fill(PICTURE, &[("drawing", &product.drawing), ("color", &product.color)]);
@@ -346,10 +394,11 @@ pub async fn robots(headers: HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rules).into_response()
 }
 
-async fn sitemap(headers: HeaderMap) -> Response {
-    let categories = CATALOGUE.categories.iter().map(|category| format!("{BASE}/{}/", category.slug));
+async fn sitemap(State(shop): State<Arc<Shop>>, headers: HeaderMap) -> Response {
+    let Catalogue { categories, products } = shop.catalogue;
+    let categories = categories.iter().map(|category| format!("{BASE}/{}/", category.slug));
     let paths =
-        std::iter::once(format!("{BASE}/")).chain(categories).chain(products().iter().map(DemoProduct::path));
+        std::iter::once(format!("{BASE}/")).chain(categories).chain(products.iter().map(DemoProduct::path));
     let origin = escape(&origin(&headers));
     let urls: String = paths.map(|path| format!("<url><loc>{origin}{path}</loc></url>\n")).collect();
     let xml = format!(
@@ -431,10 +480,15 @@ fn euros(amount: f64) -> String {
 
 /// The shop's price list as its owner would keep it, with a gap and a row of older making.
 pub fn price_list_xlsx() -> Vec<u8> {
-    write_price_list().expect("a test writes the compiled-in products")
+    price_list_of(&CATALOGUE)
 }
 
-fn write_price_list() -> Result<Vec<u8>, XlsxError> {
+/// The price list of another shop.
+pub fn price_list_of(catalogue: &Catalogue) -> Vec<u8> {
+    write_price_list(catalogue).expect("a test writes the compiled-in products")
+}
+
+fn write_price_list(catalogue: &Catalogue) -> Result<Vec<u8>, XlsxError> {
     let mut workbook = Workbook::new();
     // A fixed day: the same list is the same bytes.
     workbook
@@ -446,7 +500,7 @@ fn write_price_list() -> Result<Vec<u8>, XlsxError> {
     for (column, heading) in (0..).zip(headings) {
         sheet.write_with_format(0, column, heading, &bold)?;
     }
-    let listed = products().iter().filter(|product| product.quirk != Some(Quirk::MissingInList));
+    let listed = catalogue.products.iter().filter(|product| product.quirk != Some(Quirk::MissingInList));
     for (row, product) in (1..).zip(listed) {
         sheet.write(row, 0, product.list_article_number.as_ref().unwrap_or(&product.article_number))?;
         sheet.write(row, 1, product.list_name.as_ref().unwrap_or(&product.name))?;
@@ -454,7 +508,7 @@ fn write_price_list() -> Result<Vec<u8>, XlsxError> {
             sheet.write(row, 2, ean)?;
         }
         sheet.write_with_format(row, 3, product.price, &money)?;
-        let category = CATALOGUE.categories.iter().find(|category| category.slug == product.category);
+        let category = catalogue.categories.iter().find(|category| category.slug == product.category);
         sheet.write(row, 4, category.map_or("", |category| &category.name))?;
         for (column, quantity) in [(5, 10), (6, 100)] {
             if let Some(tier) = product.tiers.iter().find(|tier| tier.min_quantity == quantity) {
@@ -494,6 +548,21 @@ mod tests {
 
     fn with(quirk: Quirk) -> &'static DemoProduct {
         products().iter().find(|product| product.quirk == Some(quirk)).unwrap()
+    }
+
+    #[test]
+    fn a_generated_shop_has_as_many_products_as_asked_for_and_each_is_its_own() {
+        let shop = Catalogue::generated(230);
+        let unique = |key: fn(&DemoProduct) -> String| {
+            shop.products.iter().map(key).collect::<std::collections::HashSet<String>>().len()
+        };
+        assert_eq!(unique(DemoProduct::path), 230);
+        assert_eq!(unique(|product| product.article_number.clone()), 230);
+        assert_eq!(unique(|product| product.ean.clone().unwrap()), 230);
+        assert!(shop.products.iter().all(|product| is_ean13(product.ean.as_ref().unwrap())));
+        let list = price_list_of(shop);
+        let list = price_list::parse(&list, "list.xlsx", price_list::Limits::default()).unwrap();
+        assert_eq!((list.products.len(), list.errors.len()), (230, 0));
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub struct Programs {
 struct Launch {
     program: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
 }
 
 /// A folder that is gone with the value.
@@ -135,6 +136,23 @@ pub struct Server {
 impl Server {
     /// Starts a server of this kind on a free port. Call it from a thread that lives as long as the server should.
     pub async fn start(kind: Kind, programs: &Programs) -> anyhow::Result<Server> {
+        Server::start_with(kind, programs, &[], Vec::new()).await
+    }
+
+    /// A Jobcast with workers, under settings given as environment variables.
+    pub async fn start_working(
+        programs: &Programs,
+        environment: Vec<(String, String)>,
+    ) -> anyhow::Result<Server> {
+        Server::start_with(Kind::Jobcast, programs, &["--work"], environment).await
+    }
+
+    async fn start_with(
+        kind: Kind,
+        programs: &Programs,
+        more: &[&str],
+        environment: Vec<(String, String)>,
+    ) -> anyhow::Result<Server> {
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut scratch = None;
@@ -148,10 +166,9 @@ impl Server {
                 if let Some(url) = &programs.database_url {
                     arguments.extend(["--database-url".into(), url.into()]);
                 }
-                Launch {
-                    program: std::env::current_exe().context("this program's path is unknown")?,
-                    arguments,
-                }
+                arguments.extend(more.iter().map(OsString::from));
+                let program = std::env::current_exe().context("this program's path is unknown")?;
+                Launch { program, arguments, environment }
             }
             Kind::Node | Kind::NodeRecovery => {
                 ensure!(
@@ -165,7 +182,7 @@ impl Server {
                 let mut arguments =
                     vec![programs.node_dir.join("server.mjs").into_os_string(), port.to_string().into()];
                 arguments.extend((kind == Kind::NodeRecovery).then(|| "--recovery".into()));
-                Launch { program, arguments }
+                Launch { program, arguments, environment }
             }
             Kind::Bare => {
                 ensure!(
@@ -176,6 +193,7 @@ impl Server {
                 Launch {
                     program: fs::canonicalize(&programs.bare)?,
                     arguments: vec![address.to_string().into()],
+                    environment,
                 }
             }
         };
@@ -212,6 +230,16 @@ impl Server {
             pid,
             _scratch: None,
         })
+    }
+
+    /// Where it is, as a client is told.
+    pub fn base(&self) -> anyhow::Result<Url> {
+        Ok(Url::parse(&format!("http://{}/", self.address))?)
+    }
+
+    /// Its process, if it is known.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// What a crowd does with this server.
@@ -259,7 +287,8 @@ impl Server {
     async fn launch(&mut self) -> anyhow::Result<()> {
         let launch = self.launch.as_ref().ok_or_else(|| anyhow!("this server was not started here"))?;
         let mut command: Command = process::command(&launch.program, None, Some("KILL")).into();
-        command.args(&launch.arguments).env_remove("DATABASE_URL").stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(&launch.arguments).envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        command.env_remove("DATABASE_URL").stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.kill_on_drop(true).spawn();
         let child = child.with_context(|| format!("cannot run {}", launch.program.display()))?;
         self.pid = child.id();

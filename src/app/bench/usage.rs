@@ -62,6 +62,31 @@ pub fn cpu(pid: u32) -> anyhow::Result<Cpu> {
     Ok(Cpu { own: seconds(own.own), children: seconds(own.ended + children) })
 }
 
+/// Bytes of memory of a process and its descendants by the names of their programs, what they share divided among them.
+/// One that ends meanwhile counts nothing.
+pub fn memory_by_program(pid: u32) -> HashMap<String, u64> {
+    let mut found = HashMap::new();
+    for pid in std::iter::once(pid).chain(family(pid)) {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        *found.entry(name.trim().to_owned()).or_default() += memory(pid).unwrap_or_default();
+    }
+    found
+}
+
+/// Seconds of all processors since the machine's start: at work, and in all.
+pub fn machine() -> anyhow::Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu "));
+    let ticks: Vec<f64> =
+        line.unwrap_or_default().split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [user, nice, system, idle, wait, irq, soft, steal, ..] = ticks[..] else {
+        return Err(anyhow!("/proc/stat does not begin with the processors' times"));
+    };
+    let second = rustix::param::clock_ticks_per_second() as f64;
+    let busy = user + nice + system + irq + soft + steal;
+    Ok((busy / second, (busy + idle + wait) / second))
+}
+
 /// The processes that a process started, and that those started.
 pub fn family(pid: u32) -> Vec<u32> {
     descendants(pid, &processes())

@@ -12,7 +12,7 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, jitter, latejoin, redeploy, storm},
+            scenarios::{append, fanout, idle, jitter, latejoin, pipeline, redeploy, storm},
             servers::{Kind, Programs, Server},
             table, target,
         },
@@ -45,6 +45,11 @@ pub enum BenchArgs {
     Append(Single<append::Args>),
     /// A client asks for the whole past of a long job (Jobcast only).
     Latejoin(Single<latejoin::Args>),
+    /// Whole jobs on a generated shop: items side by side against one at a time, processor time and memory.
+    #[command(
+        after_help = "Examples:\n  jobcast bench pipeline\n  jobcast bench pipeline --products 20 --small 10"
+    )]
+    Pipeline(PipelineArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
         after_help = "Examples:\n  jobcast bench compare --quick\n  jobcast bench compare --readme README.md --json bench.json\n  \
@@ -78,6 +83,17 @@ struct ServerArgs {
     /// What it speaks.
     #[arg(long, requires = "url", value_enum, default_value = "socket-io")]
     protocol: Protocol,
+    #[command(flatten)]
+    programs: Programs,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct PipelineArgs {
+    #[command(flatten)]
+    scenario: pipeline::Args,
     #[command(flatten)]
     programs: Programs,
     /// Write the figures to a file.
@@ -120,6 +136,9 @@ pub struct TargetArgs {
     /// A real Postgres instead of the embedded one [env: DATABASE_URL]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// With workers: a browser, OCR and the rest.
+    #[arg(long)]
+    work: bool,
 }
 
 /// Runs a scenario to its end. Ctrl-C ends it, and the servers that it started.
@@ -133,6 +152,15 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
         BenchArgs::Append(single) => single.run(async |server, args| append::run(server, args).await).await,
         BenchArgs::Latejoin(single) => {
             single.run(async |server, args| latejoin::run(server, args).await).await
+        }
+        BenchArgs::Pipeline(arguments) => {
+            let work = async {
+                let outcome = pipeline::run(&arguments.programs, arguments.scenario).await?;
+                println!("{outcome}");
+                write_json(arguments.json, &outcome)?;
+                Ok(ExitCode::SUCCESS)
+            };
+            unless_stopped(work).await
         }
         BenchArgs::Compare(arguments) => unless_stopped(run_compare(arguments)).await,
         BenchArgs::Target(arguments) => run_target(config, arguments).await,
@@ -192,7 +220,7 @@ async fn run_compare(arguments: CompareArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn run_target(mut config: Config, arguments: TargetArgs) -> anyhow::Result<ExitCode> {
-    config.pipeline.enabled = false;
+    config.pipeline.enabled = arguments.work;
     config.server.listen = vec![arguments.listen];
     if let Some(folder) = arguments.data_dir {
         config.server.data_dir = folder;

@@ -5,6 +5,7 @@ pub mod fanout;
 pub mod idle;
 pub mod jitter;
 pub mod latejoin;
+pub mod pipeline;
 pub mod redeploy;
 pub mod storm;
 
