@@ -120,6 +120,16 @@ impl Blobs {
                 other => return Err(fail(format!("{other:?} is no known kind of store"))),
             }
         };
+        Blobs::over(store, settings, data_dir, public_url)
+    }
+
+    /// The same over a store that is open already.
+    pub fn over(
+        store: Arc<dyn ObjectStore>,
+        settings: &config::Objects,
+        data_dir: &Path,
+        public_url: &Url,
+    ) -> Result<Blobs, BlobsError> {
         Ok(Blobs { store, addresses: Addresses::open(settings, data_dir, public_url)? })
     }
 
