@@ -106,6 +106,7 @@ impl Server {
 
         let (options, postgres) = database(&config, &data_dir).await?;
         let (store, announcements) = Store::open(options, &config.database).await?;
+        let store = store.with_jobs_per_owner(config.pipeline.jobs_per_owner);
         store.put_templates(&Context::builtin_templates()).await?;
         if postgres.is_some() {
             let taken = store.take_over().await?;
@@ -113,6 +114,7 @@ impl Server {
                 tracing::info!(tasks = taken, "work that was under way when the server stopped goes on");
             }
         }
+        store.give_all_slots().await?;
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (sessions, session_keeper) =

@@ -152,6 +152,7 @@ pub struct Pipeline {
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
     pub max_attempts: i32,
+    pub jobs_per_owner: u32,
     #[serde(with = "humantime_serde")]
     pub retry_backoff: Duration,
     pub crawl_concurrency: usize,
@@ -310,6 +311,7 @@ impl Config {
             ("realtime.max_queued_messages", self.realtime.max_queued_messages as u64, 1, 10_000),
             ("realtime.max_streams", self.realtime.max_streams as u64, 1, 1_000_000),
             ("pipeline.max_attempts", self.pipeline.max_attempts.max(0) as u64, 1, 100),
+            ("pipeline.jobs_per_owner", u64::from(self.pipeline.jobs_per_owner), 1, 100_000),
             ("pipeline.crawl_concurrency", self.pipeline.crawl_concurrency as u64, 1, 256),
             ("pipeline.screenshot_concurrency", self.pipeline.screenshot_concurrency as u64, 1, 256),
             ("pipeline.ocr_concurrency", self.pipeline.ocr_concurrency as u64, 1, 256),

@@ -1,6 +1,8 @@
 //! What a command makes of a job: its next state, and the events that tell of it.
 
-use super::{Code, Job, Phase, Rejection, Stage, Status, progress};
+use std::collections::BTreeMap;
+
+use super::{Code, Job, Phase, Priority, Rejection, Stage, Status, progress};
 use crate::event::{Anything, Event, JobCompleted, JobCreated, JobFailed, JobProgress, JobUpdated};
 
 /// Steps that `job:progress` counts: the four phases.
@@ -31,6 +33,16 @@ pub enum Command {
     Fail { failure: Failure },
     /// A person no longer wants it.
     Cancel,
+    /// No further item is to begin; those that run may end, and count.
+    Pause,
+    /// Go on where it stood.
+    Resume,
+    /// Items that were given up are to be tried again, so many of each stage.
+    Retry { items: BTreeMap<Stage, u32> },
+    /// Another place among the jobs that wait and the items that are ready.
+    Prioritise { priority: Priority },
+    /// People are told something that is no item's error.
+    Tell { what: String },
 }
 
 /// Why a job ends without results.
@@ -57,6 +69,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Code::JobEnded`] for every command to a job that has ended: a terminal event is the last one.
+    /// [`Code::JobPaused`], [`Code::JobNotPaused`] and [`Code::NothingToRetry`] where there is nothing to do.
     pub fn decide(&mut self, command: Command) -> Result<Decision, Rejection> {
         if self.status.is_ended() {
             return Err(Rejection::new(
@@ -71,8 +84,9 @@ impl Job {
                 decision.events.push(created.into());
             }
             Command::Start => {
+                // A pause that came first is not undone by an item that was claimed before it.
                 if self.status == Status::Pending {
-                    self.enter(self.plan.first(), &mut decision);
+                    self.enter(self.phase, &mut decision);
                 }
             }
             Command::Note { what } => {
@@ -82,11 +96,13 @@ impl Job {
             Command::Add { stage, items } => self.tallies.entry(stage).or_default().total += items,
             Command::Done { stage } => {
                 self.tallies.entry(stage).or_default().done += 1;
+                self.begin(&mut decision);
                 self.advance(None, &mut decision);
             }
             Command::GiveUp { stage, why } => {
                 self.tallies.entry(stage).or_default().failed += 1;
                 self.note(&why);
+                self.begin(&mut decision);
                 self.advance(Some(why), &mut decision);
             }
             Command::Run => self.turn(Status::Running, &mut decision),
@@ -96,17 +112,64 @@ impl Job {
             }
             Command::Fail { failure } => self.fail(failure, &mut decision),
             Command::Cancel => {
-                self.status = Status::Cancelled;
+                self.end(Status::Cancelled);
                 // Existing frontends know no other word for it than failed.
                 let event =
                     JobFailed { error: "Job cancelled by user".into(), stage: None, cancelled: Some(true) };
                 decision.events.push(event.into());
             }
+            Command::Pause => {
+                if self.status == Status::Paused {
+                    let message = format!("Job {} is paused already; resume it to go on.", self.id);
+                    return Err(Rejection::new(Code::JobPaused, message));
+                }
+                self.paused_from = Some(self.status);
+                self.status = Status::Paused;
+                decision.events.push(self.updated(Some("Paused by a user".into())).into());
+            }
+            Command::Resume => {
+                let Some(from) = self.paused_from.take() else {
+                    let message = format!("Job {} is not paused; it is {}.", self.id, self.status.word());
+                    return Err(Rejection::new(Code::JobNotPaused, message));
+                };
+                self.status = from;
+                decision.events.push(self.updated(Some("Resumed by a user".into())).into());
+            }
+            Command::Retry { items } => {
+                let again: u32 = items.values().sum();
+                if again == 0 || items.iter().any(|(stage, items)| self.tally(*stage).failed < *items) {
+                    return Err(Rejection::nothing_to_retry(self.id));
+                }
+                for (stage, items) in items {
+                    self.tallies.entry(stage).or_default().failed -= items;
+                }
+                let message = match again {
+                    1 => "1 failed item is tried again".to_owned(),
+                    more => format!("{more} failed items are tried again"),
+                };
+                decision.events.push(self.updated(Some(message)).into());
+            }
+            Command::Prioritise { priority } => {
+                if self.priority != priority {
+                    self.priority = priority;
+                    let message = format!("The priority is {} now", priority.number());
+                    decision.events.push(self.updated(Some(message)).into());
+                }
+            }
+            Command::Tell { what } => decision.events.push(self.updated(Some(what)).into()),
         }
         Ok(decision)
     }
 
-    /// After an item was settled: tell of progress, and open the next phase when this one has no open item.
+    /// An item was settled, so the job has begun, whoever forgot to say so.
+    fn begin(&mut self, decision: &mut Decision) {
+        if !self.has_begun() {
+            self.enter(self.phase, decision);
+        }
+    }
+
+    /// After an item was settled: tell of progress, and open the next phase when neither this one nor an earlier one
+    /// (whose failed items may be tried again) has an open item.
     fn advance(&mut self, why: Option<String>, decision: &mut Decision) {
         let reached = progress::of_job(self).max(self.progress);
         let crossed = reached / UPDATE_EVERY > self.progress / UPDATE_EVERY;
@@ -115,7 +178,7 @@ impl Job {
             let message = why.unwrap_or_else(|| self.count_message());
             decision.events.push(self.updated(Some(message)).into());
         }
-        while self.phase.stages().all(|stage| self.tally(stage).open() == 0) {
+        while Stage::ALL.iter().all(|stage| stage.phase() > self.phase || self.tally(*stage).open() == 0) {
             if let Some(failure) = self.dead_end() {
                 return self.fail(failure, decision);
             }
@@ -126,7 +189,7 @@ impl Job {
         }
         decision.progress = Some(JobProgress {
             progress: self.progress,
-            current_step: self.status.word().into(),
+            current_step: self.stands().word().into(),
             current_step_progress: Some(progress::of_step(self)),
             total_steps: Some(TOTAL_STEPS),
             message: Some(self.count_message()),
@@ -135,8 +198,11 @@ impl Job {
 
     /// A status of a job without a plan, which knows no progress.
     fn turn(&mut self, status: Status, decision: &mut Decision) {
-        self.status = status;
-        let status = status.word().to_owned();
+        match status.is_ended() {
+            true => self.end(status),
+            false => self.go_on_as(status),
+        }
+        let status = self.status.word().to_owned();
         decision
             .events
             .push(JobUpdated { status, progress: None, current_stage: None, message: None }.into());
@@ -144,7 +210,7 @@ impl Job {
 
     /// Ends the job well.
     fn complete(&mut self, decision: &mut Decision) {
-        self.status = Status::Completed;
+        self.end(Status::Completed);
         self.progress = 100;
         decision.completes = true;
     }
@@ -174,21 +240,34 @@ impl Job {
     }
 
     fn fail(&mut self, failure: Failure, decision: &mut Decision) {
-        self.status = Status::Failed;
+        self.end(Status::Failed);
         let stage = failure.phase.map(|phase| phase.status().word().to_owned());
         decision.events.push(JobFailed { error: failure.error, stage, cancelled: None }.into());
     }
 
+    fn end(&mut self, status: Status) {
+        self.status = status;
+        self.paused_from = None;
+    }
+
+    /// The next status of the work; a pause lasts through it, for items that ran on may end a phase.
+    fn go_on_as(&mut self, status: Status) {
+        match &mut self.paused_from {
+            Some(from) => *from = status,
+            None => self.status = status,
+        }
+    }
+
     fn enter(&mut self, phase: Phase, decision: &mut Decision) {
         self.phase = phase;
-        self.status = phase.status();
+        self.go_on_as(phase.status());
         self.progress = self.progress.max(phase.starts_at());
         decision.events.push(self.updated(None).into());
     }
 
     fn updated(&self, message: Option<String>) -> JobUpdated {
-        let word = self.status.word().to_owned();
-        JobUpdated { status: word.clone(), progress: Some(self.progress), current_stage: Some(word), message }
+        let (status, stage) = (self.status.word().to_owned(), self.stands().word().to_owned());
+        JobUpdated { status, progress: Some(self.progress), current_stage: Some(stage), message }
     }
 
     /// "Processing OCR: 10/35".
@@ -211,10 +290,12 @@ pub fn completed(results: serde_json::Value, duration_ms: u64) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         event::JobType,
-        job::{JobId, Plan},
+        job::{JobId, Plan, Tally},
     };
 
     fn job() -> Job {
@@ -347,5 +428,147 @@ mod tests {
         run(&mut job, commands);
         assert_eq!(job.errors, ["page 2 answers 500"]);
         assert_eq!(job.status, Status::ProcessingOcr);
+    }
+
+    #[test]
+    fn a_paused_job_goes_on_where_it_stood() {
+        let mut job = job();
+        run(&mut job, [Command::Add { stage: Stage::Crawl, items: 1 }]);
+        let (told, _) = run(&mut job, [Command::Pause]);
+        assert_eq!(told, ["paused 0"]);
+        assert_eq!(job.decide(Command::Pause).unwrap_err().code, Code::JobPaused);
+        assert_eq!(run(&mut job, [Command::Start]).0, [""; 0], "the pause came first");
+        assert_eq!(run(&mut job, [Command::Resume]).0, ["pending 0"]);
+        assert_eq!(job.decide(Command::Resume).unwrap_err().code, Code::JobNotPaused);
+
+        let commands = [Command::Start, Command::Add { stage: Stage::Screenshot, items: 1 }];
+        run(&mut job, commands);
+        run(&mut job, [Command::Pause, Command::Add { stage: Stage::Ocr, items: 1 }]);
+        // What ran on may end the phase; the job stays paused.
+        let (told, _) = run(
+            &mut job,
+            [Command::Done { stage: Stage::Screenshot }, Command::Done { stage: Stage::Crawl }],
+        );
+        assert_eq!(told.last().unwrap(), "paused 50");
+        assert_eq!((job.status, job.stands()), (Status::Paused, Status::ProcessingOcr));
+        assert_eq!(run(&mut job, [Command::Resume]).0, ["processing-ocr 50"]);
+        run(&mut job, [Command::Pause]);
+        assert_eq!(run(&mut job, [Command::Cancel]).0, ["failed -"]);
+        assert_eq!((job.status, job.paused_from), (Status::Cancelled, None));
+    }
+
+    #[test]
+    fn failed_items_of_an_earlier_phase_are_waited_for_when_they_are_tried_again() {
+        let mut job = job();
+        let mut commands = vec![Command::Add { stage: Stage::Crawl, items: 1 }, Command::Start];
+        commands.extend(item(Stage::Screenshot));
+        commands.push(Command::Add { stage: Stage::Screenshot, items: 1 });
+        commands.push(Command::Add { stage: Stage::Ocr, items: 1 });
+        commands.push(Command::GiveUp { stage: Stage::Screenshot, why: "page 2 answers 500".into() });
+        commands.push(Command::Done { stage: Stage::Crawl });
+        run(&mut job, commands);
+        let retry = |items| Command::Retry { items: BTreeMap::from([(Stage::Screenshot, items)]) };
+        assert_eq!(job.decide(retry(0)).unwrap_err().code, Code::NothingToRetry);
+        assert_eq!(job.decide(retry(2)).unwrap_err().code, Code::NothingToRetry);
+        run(&mut job, [retry(1)]);
+        assert_eq!(job.decide(retry(1)).unwrap_err().code, Code::NothingToRetry, "it is being tried again");
+        run(&mut job, [Command::Add { stage: Stage::Match, items: 1 }, Command::Done { stage: Stage::Ocr }]);
+        assert_eq!(job.status, Status::ProcessingOcr, "a page is being captured");
+        run(
+            &mut job,
+            [Command::Add { stage: Stage::Ocr, items: 1 }, Command::Done { stage: Stage::Screenshot }],
+        );
+        assert_eq!(job.status, Status::ProcessingOcr, "its reading is next");
+        run(&mut job, [Command::GiveUp { stage: Stage::Ocr, why: "it is blank".into() }]);
+        assert_eq!(job.status, Status::Matching);
+    }
+
+    /// What may happen to a job, in any order that the store can bring about.
+    fn any_command(job: &Job, (choice, items): (u8, u32)) -> Command {
+        let stage = |wanted: fn(&Tally) -> bool| {
+            let fit: Vec<Stage> = Stage::ALL
+                .into_iter()
+                .filter(|stage| job.plan.has(*stage) && wanted(&job.tally(*stage)))
+                .collect();
+            fit.get(items as usize % fit.len().max(1)).copied()
+        };
+        let open = stage(|tally| tally.open() > 0);
+        let failed = stage(|tally| tally.failed > 0);
+        match (choice, open, failed) {
+            (0, ..) => Command::Pause,
+            (1 | 2, ..) => Command::Resume,
+            (3, ..) if items == 1 => Command::Cancel,
+            (4, ..) => Command::Prioritise { priority: Priority::new(i64::from(items)).unwrap() },
+            (5, ..) => Command::Start,
+            (6 | 7, _, Some(stage)) => {
+                Command::Retry { items: BTreeMap::from([(stage, items.min(job.tally(stage).failed))]) }
+            }
+            (8 | 9, Some(stage), _) => Command::GiveUp { stage, why: "it was late".into() },
+            (10.., Some(stage), _) => Command::Done { stage },
+            _ => Command::Note { what: "something".into() },
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_people_and_workers_do_progress_never_falls_and_nothing_follows_the_end(
+            plan in prop_oneof![Just(Plan::Labels), Just(Plan::Crawl), Just(Plan::Read)],
+            choices in proptest::collection::vec((0..16u8, 0..5u32), 0..300),
+        ) {
+            let mut job = planned(plan);
+            let first = if plan == Plan::Read { Stage::Ocr } else { Stage::Crawl };
+            run(&mut job, [Command::Create, Command::Add { stage: first, items: 1 }]);
+            let mut ended = false;
+            for choice in choices {
+                let before = job.clone();
+                let mut commands = vec![any_command(&job, choice)];
+                // What an item brings about comes in the same change, before it.
+                if let Command::Done { stage } = commands[0] {
+                    let follower = match stage {
+                        Stage::Crawl => Some(Stage::Screenshot),
+                        Stage::Screenshot => Some(Stage::Ocr),
+                        Stage::Ocr => Some(Stage::Match),
+                        Stage::Match => Some(Stage::Render),
+                        Stage::Render => None,
+                    };
+                    if let Some(stage) = follower.filter(|stage| plan.has(*stage)) {
+                        commands.insert(0, Command::Add { stage, items: choice.1.max(1) });
+                    }
+                }
+                for command in commands {
+                    let paused = job.status == Status::Paused;
+                    match job.decide(command.clone()) {
+                        Ok(decision) => {
+                            prop_assert!(!ended, "{command:?} after the end");
+                            if paused && !matches!(command, Command::Resume) && !job.status.is_ended() {
+                                prop_assert_eq!(job.status, Status::Paused, "only resume ends a pause");
+                            }
+                            for event in &decision.events {
+                                if let Event::JobUpdated(told) = event {
+                                    prop_assert!(told.progress.unwrap_or_default() >= before.progress);
+                                }
+                            }
+                        }
+                        Err(_) => {
+                            let may_be_refused =
+                                matches!(command, Command::Pause | Command::Resume | Command::Retry { .. });
+                            prop_assert!(ended || may_be_refused);
+                        }
+                    }
+                }
+                prop_assert!(job.progress >= before.progress);
+                prop_assert_eq!(job.paused_from.is_some(), job.status == Status::Paused);
+                for stage in Stage::ALL {
+                    let tally = job.tally(stage);
+                    prop_assert!(tally.done.checked_add(tally.failed).is_some_and(|settled| settled <= tally.total));
+                }
+                if job.status.is_ended() && !ended {
+                    ended = true;
+                    if job.status == Status::Completed {
+                        prop_assert!(Stage::ALL.iter().all(|stage| job.tally(*stage).open() == 0));
+                    }
+                }
+            }
+        }
     }
 }

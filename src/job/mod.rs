@@ -36,6 +36,8 @@ pub enum Status {
     ProcessingOcr,
     Matching,
     Rendering,
+    /// A person has stopped it for a while; what it goes on with is in [`Job::paused_from`].
+    Paused,
     Completed,
     Failed,
     Cancelled,
@@ -51,6 +53,7 @@ impl Status {
             Status::ProcessingOcr => "processing-ocr",
             Status::Matching => "matching",
             Status::Rendering => "rendering",
+            Status::Paused => "paused",
             Status::Completed => "completed",
             Status::Failed => "failed",
             Status::Cancelled => "cancelled",
@@ -60,7 +63,7 @@ impl Status {
     /// The status with this word.
     pub fn from_word(word: &str) -> Option<Status> {
         use Status::*;
-        [Pending, Running, Crawling, ProcessingOcr, Matching, Rendering, Completed, Failed, Cancelled]
+        [Pending, Running, Crawling, ProcessingOcr, Matching, Rendering, Paused, Completed, Failed, Cancelled]
             .into_iter()
             .find(|status| status.word() == word)
     }
@@ -120,6 +123,8 @@ pub struct Job {
     pub job_type: JobType,
     pub name: String,
     pub status: Status,
+    /// What a paused job goes on with; `None` for one that is not paused.
+    pub paused_from: Option<Status>,
     /// Which phases it walks.
     pub plan: Plan,
     /// The phase at work; its tasks may be claimed, those of later phases wait.
@@ -131,7 +136,41 @@ pub struct Job {
     pub errors: Vec<String>,
     /// Expected number of products while the crawl still looks for them.
     pub max_products: u32,
+    /// From [`Priority::LOWEST`] to [`Priority::HIGHEST`]; higher ones are worked on first.
+    pub priority: Priority,
 }
+
+/// Which job is worked on first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(i16);
+
+impl Priority {
+    pub const LOWEST: i16 = -100;
+    pub const HIGHEST: i16 = 100;
+
+    /// # Errors
+    /// A sentence that says what it may be.
+    pub fn new(priority: i64) -> Result<Priority, Rejection> {
+        i16::try_from(priority)
+            .ok()
+            .filter(|priority| (Priority::LOWEST..=Priority::HIGHEST).contains(priority))
+            .map(Priority)
+            .ok_or_else(|| {
+                let (lowest, highest) = (Priority::LOWEST, Priority::HIGHEST);
+                let message = format!("priority must be a whole number from {lowest} to {highest}.");
+                Rejection::new(Code::InvalidRequest, message)
+            })
+    }
+
+    /// As it stands in the database and on the wire.
+    pub fn number(self) -> i16 {
+        self.0
+    }
+}
+
+/// Whose jobs are whose until people log in.
+pub const ANONYMOUS: &str = "anonymous";
 
 impl Job {
     /// More item errors than this are counted, not kept.
@@ -144,13 +183,25 @@ impl Job {
             job_type,
             name,
             status: Status::Pending,
+            paused_from: None,
             plan,
             phase: plan.first(),
             progress: 0,
             tallies: BTreeMap::new(),
             errors: Vec::new(),
             max_products,
+            priority: Priority::default(),
         }
+    }
+
+    /// The status without regard to a pause: where the work stands.
+    pub fn stands(&self) -> Status {
+        self.paused_from.unwrap_or(self.status)
+    }
+
+    /// Whether its first item has been worked on.
+    pub fn has_begun(&self) -> bool {
+        self.stands() != Status::Pending
     }
 
     /// The tally of a stage; zeros for one that has no items yet.

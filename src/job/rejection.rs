@@ -8,6 +8,13 @@ pub enum Code {
     MalformedId,
     JobNotFound,
     JobEnded,
+    JobPaused,
+    JobNotPaused,
+    JobAtWork,
+    NothingToRetry,
+    AlreadyRetried,
+    KeyReused,
+    ScheduleNotFound,
     InvalidRequest,
     UnknownTemplate,
     TooLarge,
@@ -25,6 +32,13 @@ impl Code {
         Code::MalformedId,
         Code::JobNotFound,
         Code::JobEnded,
+        Code::JobPaused,
+        Code::JobNotPaused,
+        Code::JobAtWork,
+        Code::NothingToRetry,
+        Code::AlreadyRetried,
+        Code::KeyReused,
+        Code::ScheduleNotFound,
         Code::InvalidRequest,
         Code::UnknownTemplate,
         Code::TooLarge,
@@ -57,6 +71,13 @@ impl Code {
             Code::MalformedId => ("malformed_id", 400, false),
             Code::JobNotFound => ("job_not_found", 404, false),
             Code::JobEnded => ("job_ended", 409, false),
+            Code::JobPaused => ("job_paused", 409, false),
+            Code::JobNotPaused => ("job_not_paused", 409, false),
+            Code::JobAtWork => ("job_at_work", 409, true),
+            Code::NothingToRetry => ("nothing_to_retry", 409, false),
+            Code::AlreadyRetried => ("already_retried", 409, true),
+            Code::KeyReused => ("idempotency_key_reused", 409, false),
+            Code::ScheduleNotFound => ("schedule_not_found", 404, false),
             Code::InvalidRequest => ("invalid_request", 400, false),
             Code::UnknownTemplate => ("unknown_template", 400, false),
             Code::TooLarge => ("too_large", 413, false),
@@ -85,6 +106,18 @@ impl Rejection {
     /// No job has this id.
     pub fn job_not_found(id: impl fmt::Display) -> Rejection {
         Rejection::new(Code::JobNotFound, format!("There is no job {id}; GET /v1/jobs lists the jobs."))
+    }
+
+    /// All that was done is done well.
+    pub fn nothing_to_retry(id: impl fmt::Display) -> Rejection {
+        let message = format!("No item of job {id} has failed, so there is nothing to try again.");
+        Rejection::new(Code::NothingToRetry, message)
+    }
+
+    /// No schedule has this id.
+    pub fn schedule_not_found(id: impl fmt::Display) -> Rejection {
+        let message = format!("There is no schedule {id}; GET /v1/schedules lists the schedules.");
+        Rejection::new(Code::ScheduleNotFound, message)
     }
 }
 

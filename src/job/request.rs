@@ -1,9 +1,10 @@
 //! What a person may ask for, and what becomes of it: a job's configuration within the server's limits.
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
-use super::{Code, JobConfig, Phase, Plan, Rejection};
+use super::{Code, JobConfig, Phase, Plan, Priority, Rejection};
 
 /// Longest address and name that are taken.
 const MAX_URL: usize = 2048;
@@ -11,8 +12,9 @@ const MAX_NAME: usize = 200;
 /// Products of a job that does not say how many.
 const DEFAULT_PRODUCTS: u32 = 50;
 
-/// A wish for an automation job, as every API words it in its own way.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A wish for an automation job, as every API words it in its own way. A schedule keeps it until its time has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobRequest {
     pub plan: Plan,
     /// The shop's start page.
@@ -27,6 +29,7 @@ pub struct JobRequest {
     pub match_threshold: Option<f64>,
     /// The price list that came along.
     pub import_id: Option<Uuid>,
+    pub priority: Priority,
 }
 
 /// What this server allows and assumes.

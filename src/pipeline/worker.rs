@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     config,
-    job::{JobId, Stage},
-    store::{Claimed, Lease, Settle, StoreError},
+    job::{Command, Stage},
+    store::{Change, Claimed, Lease, Settle, StoreError},
 };
 
 /// A pause between two attempts is at most this long.
@@ -66,7 +66,7 @@ pub struct Worker {
 
 struct Running {
     lease: Lease,
-    /// Ends the work at once: the job has ended, the lease is lost, or the process stops.
+    /// Ends the work at once: the job has ended or is paused, the lease is lost, or the process stops.
     stop: CancellationToken,
 }
 
@@ -90,7 +90,8 @@ impl Worker {
     pub async fn run(self: Arc<Self>, soft: CancellationToken, hard: CancellationToken) {
         let mut helpers = JoinSet::new();
         helpers.spawn(self.clone().keep_leases());
-        helpers.spawn(self.clone().heed_ended_jobs());
+        helpers.spawn(self.clone().heed_stopped_jobs());
+        helpers.spawn(self.clone().heed_other_processes());
         helpers.spawn(self.clone().reap());
         let mut items = JoinSet::new();
         let announced = self.context.store.new_tasks();
@@ -158,6 +159,10 @@ impl Worker {
             let (context, task) = (self.context.clone(), task.clone());
             // A task of its own, so that a panic in a stage is an error of this item and no more.
             let mut run = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+                if task.begins {
+                    let start = Change { commands: vec![Command::Start], ..Change::default() };
+                    context.store.change(task.lease.job, Some((&task.lease, Settle::Keep)), start).await?;
+                }
                 stages::run(&context, &task).await
             }));
             tokio::select! {
@@ -267,30 +272,56 @@ impl Worker {
         }
     }
 
-    async fn heed_ended_jobs(self: Arc<Self>) {
-        let mut ended = self.context.store.ended_jobs();
+    async fn heed_stopped_jobs(self: Arc<Self>) {
+        let mut stopped = self.context.store.stopped_jobs();
         loop {
-            match ended.recv().await {
-                Ok(job) => self.interrupt(job),
-                // Leases that were missed here are found lost by the heartbeat.
+            match stopped.recv().await {
+                // What is missed here is found by the next look at the rows.
+                Ok(_) => self.stop_what_must().await,
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             }
         }
     }
 
-    fn interrupt(&self, job: JobId) {
-        for running in self.lock().values().filter(|running| running.lease.job == job) {
-            running.stop.cancel();
+    /// Looks for work here whose job was cancelled or paused by another process.
+    async fn heed_other_processes(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(self.settings.poll_interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.stop_what_must().await;
         }
     }
 
-    /// Takes tasks from workers that are not heard of.
+    async fn stop_what_must(&self) {
+        let leases: Vec<Lease> = self.lock().values().map(|running| running.lease).collect();
+        if leases.is_empty() {
+            return;
+        }
+        match self.context.store.to_stop(&leases).await {
+            Ok(tasks) => {
+                let running = self.lock();
+                for leases in leases.iter().filter(|lease| tasks.contains(&lease.task)) {
+                    // Not another claim of the same task, made since.
+                    if let Some(found) = running.get(&leases.task).filter(|r| r.lease.fence == leases.fence) {
+                        found.stop.cancel();
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "work that is to stop could not be looked for"),
+        }
+    }
+
+    /// Takes tasks from workers that are not heard of, and makes up for slots that a process died before giving.
     async fn reap(self: Arc<Self>) {
         let mut tick = tokio::time::interval(self.settings.lease / 2);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            if let Err(error) = self.context.store.give_all_slots().await {
+                tracing::warn!(%error, "waiting jobs could not be looked at");
+            }
             match self.context.store.reap(self.settings.max_attempts, self.settings.lease).await {
                 Ok(spent) => {
                     for task in spent {

@@ -7,7 +7,9 @@ use serde_json::json;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{Announcement, Lease, NewTask, Recorded, Row, Store, StoreError, jobs, journal, rows, tasks};
+use super::{
+    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, jobs, journal, rows, tasks,
+};
 use crate::{
     event::{Event, JobProgress},
     job::{Command, Job, JobId, Status},
@@ -108,8 +110,11 @@ impl Store {
         }
         let id = state.job.id;
         let ended = state.job.status.is_ended();
-        let tasks_moved =
-            tasks::follow_phase(&mut tx, id, state.phase_before, state.job.phase, ended).await?;
+        let slot_before = state.record.slot;
+        let slot = state.slot();
+        state.record.slot = slot;
+        state.record.job = state.job.clone();
+        let tasks_moved = tasks::follow(&mut tx, &state.before, &state.record).await?;
         let drafts: Vec<journal::Draft> = state
             .events
             .into_iter()
@@ -121,7 +126,7 @@ impl Store {
             Event::JobFailed(failed) => Some(failed.error.clone()),
             _ => None,
         });
-        jobs::write(&mut tx, &state.job, last_seq, error.as_deref(), results.as_ref()).await?;
+        jobs::write(&mut tx, &state.job, slot, last_seq, error.as_deref(), results.as_ref()).await?;
         let events = journal::write(&mut tx, &drafts).await?;
         // While the job's row is locked, so that of two changes the later one's progress is told later.
         if let Some(progress) = state.progress {
@@ -130,11 +135,18 @@ impl Store {
         tx.commit().await?;
 
         self.announce(Announcement::Committed { events: events.clone(), at: Instant::now() });
-        if tasks_moved || state.job.tallies != state.tallies_before {
+        if tasks_moved || state.job.tallies != state.before.job.tallies {
             self.new_tasks.notify_waiters();
         }
-        if ended {
-            let _ = self.ended.send(id);
+        if ended || (state.job.status == Status::Paused && state.before.job.status != Status::Paused) {
+            let _ = self.stopped.send(id);
+        }
+        let asks = slot == Slot::Waits && (state.is_new || slot_before != Slot::Waits);
+        if asks || slot != slot_before {
+            // It is this job's turn, or another's. Should it fail now, the next look at all owners makes up for it.
+            if let Err(error) = self.give_slots(&state.record.owner, asks.then_some(id)).await {
+                tracing::warn!(%error, "waiting jobs could not be looked at; they are looked at again soon");
+            }
         }
         Ok(Changed { events, status: state.job.status })
     }
@@ -148,8 +160,8 @@ pub(super) struct Working {
     progress: Option<JobProgress>,
     completes: bool,
     results: Option<serde_json::Value>,
-    phase_before: crate::job::Phase,
-    tallies_before: std::collections::BTreeMap<crate::job::Stage, crate::job::Tally>,
+    before: jobs::JobRecord,
+    is_new: bool,
 }
 
 impl Working {
@@ -160,16 +172,25 @@ impl Working {
             progress: None,
             completes: false,
             results: None,
-            phase_before: record.job.phase,
-            tallies_before: record.job.tallies.clone(),
+            before: record.clone(),
+            is_new: record.last_seq == 0,
             record,
+        }
+    }
+
+    /// The slot that the job's new state calls for.
+    fn slot(&self) -> Slot {
+        match (self.job.status, self.before.job.status, self.before.slot) {
+            (status, ..) if status.is_ended() || status == Status::Paused => Slot::None,
+            (_, Status::Paused, _) if self.record.config.is_some() => Slot::Waits,
+            (.., slot) => slot,
         }
     }
 
     /// Adds the items of the job's plan.
     pub(super) async fn add(&mut self, tx: &mut PgConnection, tasks: &[NewTask]) -> Result<(), StoreError> {
         let planned = tasks.iter().filter(|task| self.job.plan.has(task.stage));
-        for (stage, items) in tasks::add(tx, self.job.id, self.job.phase, planned).await? {
+        for (stage, items) in tasks::add(tx, &self.job, self.record.is_held(), planned).await? {
             self.run(Command::Add { stage, items })?;
         }
         Ok(())

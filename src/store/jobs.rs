@@ -7,12 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Change, Changed, NewTask, Row, Store, StoreError, change::Working, rows};
+use super::{Changed, NewTask, Row, Store, StoreError, change::Working, rows};
 use crate::{
     event::{JobType, Timestamp},
     job::{
-        Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Plan, Rejection, RequestLimits, Stage,
-        Status, Tally,
+        ANONYMOUS, Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Plan, Priority, Rejection,
+        RequestLimits, Stage, Status, Tally,
     },
 };
 
@@ -28,19 +28,58 @@ pub struct NewJob {
     pub rows: Vec<Row>,
     /// Its first items; a planned job cannot begin without one.
     pub tasks: Vec<NewTask>,
+    /// Whose it is.
+    pub owner: String,
+    pub priority: Priority,
+    /// The schedule that it is a run of.
+    pub schedule_id: Option<Uuid>,
 }
 
 impl NewJob {
     /// A job that a program drives itself, by commands.
     pub fn unplanned(id: JobId, job_type: JobType, name: impl Into<String>) -> NewJob {
-        NewJob { id, job_type, name: name.into(), config: None, rows: Vec::new(), tasks: Vec::new() }
+        NewJob {
+            id,
+            job_type,
+            name: name.into(),
+            config: None,
+            rows: Vec::new(),
+            tasks: Vec::new(),
+            owner: ANONYMOUS.into(),
+            priority: Priority::default(),
+            schedule_id: None,
+        }
     }
 
     /// A job that begins by crawling a shop.
     pub fn on_shop(id: JobId, name: String, config: JobConfig) -> Result<NewJob, StoreError> {
         let job_type = if config.plan == Plan::Crawl { JobType::Crawl } else { JobType::Automation };
         let crawl = NewTask::new(Stage::Crawl, 0, id.derive("crawl", ""), &())?;
-        Ok(NewJob { id, job_type, name, config: Some(config), rows: Vec::new(), tasks: vec![crawl] })
+        Ok(NewJob { config: Some(config), tasks: vec![crawl], ..NewJob::unplanned(id, job_type, name) })
+    }
+}
+
+/// A place among the jobs of one owner that are worked on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// It needs none: it is paused, has ended or has no plan.
+    None,
+    /// It waits for one; none of its tasks may be claimed.
+    Waits,
+    Has,
+}
+
+impl Slot {
+    fn word(self) -> &'static str {
+        match self {
+            Slot::None => "none",
+            Slot::Waits => "waits",
+            Slot::Has => "has",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Slot> {
+        [Slot::None, Slot::Waits, Slot::Has].into_iter().find(|slot| slot.word() == word)
     }
 }
 
@@ -48,6 +87,13 @@ impl NewJob {
 #[derive(Clone, Debug)]
 pub struct JobRecord {
     pub job: Job,
+    /// Whose it is.
+    pub owner: String,
+    pub slot: Slot,
+    /// The job whose failed items this one tries again.
+    pub retry_of: Option<JobId>,
+    /// The schedule that it is a run of.
+    pub schedule_id: Option<Uuid>,
     /// `None` for a job without a plan of stages.
     pub config: Option<JobConfig>,
     /// The seq of its newest event.
@@ -60,6 +106,32 @@ pub struct JobRecord {
     pub updated_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
+}
+
+impl JobRecord {
+    /// A job before its row is written.
+    pub(super) fn new(job: Job, config: Option<JobConfig>, owner: String, now: Timestamp) -> JobRecord {
+        JobRecord {
+            slot: if config.is_some() { Slot::Waits } else { Slot::None },
+            job,
+            owner,
+            retry_of: None,
+            schedule_id: None,
+            config,
+            last_seq: 0,
+            error: None,
+            results: None,
+            created_at: now,
+            updated_at: now,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+
+    /// Whether none of its tasks may be claimed for now.
+    pub fn is_held(&self) -> bool {
+        self.slot == Slot::Waits || self.job.status == Status::Paused
+    }
 }
 
 /// Which part of the list of jobs is wanted, newest first.
@@ -89,9 +161,10 @@ impl Store {
     /// # Errors
     /// A rejection that names what is wrong with the request.
     pub async fn submit(&self, request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
+        let priority = request.priority;
         let (name, config) = self.check(request, limits).await?;
         let id = JobId(Uuid::now_v7());
-        self.create(NewJob::on_shop(id, name, config)?).await?;
+        self.create(NewJob { priority, ..NewJob::on_shop(id, name, config)? }).await?;
         Ok(id)
     }
 
@@ -113,52 +186,11 @@ impl Store {
         Ok(request.check(limits)?)
     }
 
-    /// Accepts a job: its row, its first tasks, and `job:created`.
+    /// Accepts a job: its row, its first tasks, and `job:created`. It is worked on as soon as its owner has a slot for it.
     pub async fn create(&self, new: NewJob) -> Result<Changed, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let max_products = new.config.as_ref().map_or(0, |config| config.max_products);
-        let plan = new.config.as_ref().map(|config| config.plan).unwrap_or_default();
-        let job = Job::new(new.id, new.job_type, new.name, plan, max_products);
-        let now = Utc::now();
-        sqlx::query(
-            "INSERT INTO jobs (id, job_type, name, status, phase, progress, tallies, errors, config, template_id,
-                               import_id, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, '{}', '[]', $7, $8, $9, $10, $10)",
-        )
-        .bind(job.id.0)
-        .bind(word(job.job_type)?)
-        .bind(&job.name)
-        .bind(job.status.word())
-        .bind(job.phase.number())
-        .bind(i16::from(job.progress))
-        .bind(Json(&new.config))
-        .bind(new.config.as_ref().map(|config| &config.template_id))
-        .bind(new.config.as_ref().and_then(|config| config.import_id))
-        .bind(now)
-        .execute(&mut *tx)
-        .await?;
-        let mut state = Working::new(JobRecord {
-            job,
-            config: new.config,
-            last_seq: 0,
-            error: None,
-            results: None,
-            created_at: now,
-            updated_at: now,
-            started_at: None,
-            ended_at: None,
-        });
-        for row in &new.rows {
-            rows::insert(&mut tx, new.id, row).await?;
-        }
-        state.run(Command::Create)?;
-        state.add(&mut tx, &new.tasks).await?;
+        let state = accept(&mut tx, new).await?;
         self.finish(tx, state).await
-    }
-
-    /// Ends a job because a person no longer wants it.
-    pub async fn cancel(&self, id: JobId) -> Result<Changed, StoreError> {
-        self.change(id, None, Change { commands: vec![Command::Cancel], ..Change::default() }).await
     }
 
     /// One job.
@@ -190,13 +222,13 @@ impl Store {
     /// the caller's to remove.
     ///
     /// # Errors
-    /// [`crate::job::Code::JobNotFound`]; [`crate::job::Code::InvalidRequest`] while it is at work.
+    /// [`Code::JobNotFound`]; [`Code::JobAtWork`] while it is at work.
     pub async fn delete(&self, id: JobId) -> Result<Vec<String>, StoreError> {
         let mut tx = self.pool.begin().await?;
         let record = lock(&mut tx, id).await?;
         if !record.job.status.is_ended() {
             let message = format!("Job {id} is still at work; cancel it first.");
-            return Err(Rejection::new(Code::InvalidRequest, message).into());
+            return Err(Rejection::new(Code::JobAtWork, message).into());
         }
         let keys = sqlx::query_scalar(
             "WITH made AS (SELECT key FROM artifacts WHERE job_id = $1),
@@ -235,6 +267,53 @@ impl Store {
     }
 }
 
+/// Writes the row of a new job and its first tasks; the caller finishes the change.
+pub(super) async fn accept(tx: &mut PgConnection, new: NewJob) -> Result<Working, StoreError> {
+    let max_products = new.config.as_ref().map_or(0, |config| config.max_products);
+    let plan = new.config.as_ref().map(|config| config.plan).unwrap_or_default();
+    let mut job = Job::new(new.id, new.job_type, new.name, plan, max_products);
+    job.priority = new.priority;
+    let mut record = JobRecord::new(job, new.config, new.owner, Utc::now());
+    record.schedule_id = new.schedule_id;
+    insert(tx, &record).await?;
+    for row in &new.rows {
+        rows::insert(tx, record.job.id, row).await?;
+    }
+    let mut state = Working::new(record);
+    state.run(Command::Create)?;
+    state.add(tx, &new.tasks).await?;
+    Ok(state)
+}
+
+/// Writes the row of a new job.
+pub(super) async fn insert(tx: &mut PgConnection, record: &JobRecord) -> Result<(), StoreError> {
+    let job = &record.job;
+    sqlx::query(
+        "INSERT INTO jobs (id, job_type, name, status, phase, progress, tallies, errors, config, template_id,
+                           import_id, owner, priority, slot, retry_of, schedule_id, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, '[]', $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)",
+    )
+    .bind(job.id.0)
+    .bind(word(job.job_type)?)
+    .bind(&job.name)
+    .bind(job.status.word())
+    .bind(job.phase.number())
+    .bind(i16::from(job.progress))
+    .bind(Json(&job.tallies))
+    .bind(Json(&record.config))
+    .bind(record.config.as_ref().map(|config| &config.template_id))
+    .bind(record.config.as_ref().and_then(|config| config.import_id))
+    .bind(&record.owner)
+    .bind(job.priority.number())
+    .bind(record.slot.word())
+    .bind(record.retry_of.map(|job| job.0))
+    .bind(record.schedule_id)
+    .bind(record.created_at)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Reads a job's row and keeps others from changing it until the transaction ends.
 pub(super) async fn lock(tx: &mut PgConnection, id: JobId) -> Result<JobRecord, StoreError> {
     let row =
@@ -246,6 +325,7 @@ pub(super) async fn lock(tx: &mut PgConnection, id: JobId) -> Result<JobRecord, 
 pub(super) async fn write(
     tx: &mut PgConnection,
     job: &Job,
+    slot: Slot,
     last_seq: i32,
     error: Option<&str>,
     results: Option<&serde_json::Value>,
@@ -253,8 +333,8 @@ pub(super) async fn write(
     sqlx::query(
         "UPDATE jobs SET status = $2, phase = $3, progress = $4, tallies = $5, errors = $6, last_seq = $7,
                 error = coalesce($8, error), results = coalesce($9, results), updated_at = $10,
-                started_at = CASE WHEN $2 = 'pending' THEN started_at ELSE coalesce(started_at, $10) END,
-                ended_at = CASE WHEN $11 THEN $10 END
+                started_at = CASE WHEN $12 THEN coalesce(started_at, $10) ELSE started_at END,
+                ended_at = CASE WHEN $11 THEN $10 END, priority = $13, paused_from = $14, slot = $15
          WHERE id = $1",
     )
     .bind(job.id.0)
@@ -268,6 +348,10 @@ pub(super) async fn write(
     .bind(results.map(Json))
     .bind(Utc::now())
     .bind(job.status.is_ended())
+    .bind(job.has_begun())
+    .bind(job.priority.number())
+    .bind(job.paused_from.map(Status::word))
+    .bind(slot.word())
     .execute(tx)
     .await?;
     Ok(())
@@ -275,28 +359,39 @@ pub(super) async fn write(
 
 /// The status column of a row of jobs.
 pub(super) fn status(row: &PgRow) -> Result<Status, StoreError> {
-    let word: String = row.try_get("status")?;
-    Status::from_word(&word)
+    status_word(&row.try_get::<String, _>("status")?)
+}
+
+fn status_word(word: &str) -> Result<Status, StoreError> {
+    Status::from_word(word)
         .ok_or_else(|| StoreError::Corrupt { table: "jobs", detail: format!("status {word:?}") })
 }
 
-fn record(row: PgRow) -> Result<JobRecord, StoreError> {
+pub(super) fn record(row: PgRow) -> Result<JobRecord, StoreError> {
     let corrupt = |detail: String| StoreError::Corrupt { table: "jobs", detail };
     let phase: i16 = row.try_get("phase")?;
     let config: Option<JobConfig> = row.try_get::<Json<Option<JobConfig>>, _>("config")?.0;
+    let slot: String = row.try_get("slot")?;
+    let paused_from: Option<String> = row.try_get("paused_from")?;
     Ok(JobRecord {
         job: Job {
             id: JobId(row.try_get::<Uuid, _>("id")?),
             job_type: from_word(&row.try_get::<String, _>("job_type")?).map_err(corrupt)?,
             name: row.try_get("name")?,
             status: status(&row)?,
+            paused_from: paused_from.as_deref().map(status_word).transpose()?,
             phase: Phase::from_number(phase).ok_or_else(|| corrupt(format!("phase {phase}")))?,
             progress: row.try_get::<i16, _>("progress")?.clamp(0, 100) as u8,
             tallies: row.try_get::<Json<BTreeMap<Stage, Tally>>, _>("tallies")?.0,
             errors: row.try_get::<Json<Vec<String>>, _>("errors")?.0,
             plan: config.as_ref().map(|config| config.plan).unwrap_or_default(),
             max_products: config.as_ref().map_or(0, |config| config.max_products),
+            priority: Priority::new(row.try_get::<i16, _>("priority")?.into())?,
         },
+        owner: row.try_get("owner")?,
+        slot: Slot::from_word(&slot).ok_or_else(|| corrupt(format!("slot {slot:?}")))?,
+        retry_of: row.try_get::<Option<Uuid>, _>("retry_of")?.map(JobId),
+        schedule_id: row.try_get("schedule_id")?,
         config,
         last_seq: row.try_get("last_seq")?,
         error: row.try_get("error")?,

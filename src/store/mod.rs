@@ -7,6 +7,7 @@
 mod addresses;
 mod blobs;
 mod change;
+mod control;
 mod derived;
 pub mod embedded;
 mod jobs;
@@ -15,6 +16,7 @@ mod products;
 mod retention;
 mod rows;
 mod sessions;
+mod slots;
 mod tasks;
 mod templates;
 pub mod verify;
@@ -33,7 +35,7 @@ use tokio::sync::{Notify, broadcast, mpsc};
 pub use addresses::{Addresses, Denied, Showing, disposition};
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
-pub use jobs::{JobRecord, NewJob, Page, Stats};
+pub use jobs::{JobRecord, NewJob, Page, Slot, Stats};
 pub use journal::{Head, Recorded, Transient};
 pub use products::{Import, ListedRow, NewImport};
 pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
@@ -51,6 +53,8 @@ use crate::{
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Announcements that may wait for the hub; the journal has what does not fit.
 const ANNOUNCEMENTS: usize = 4096;
+/// Jobs that were stopped which the workers may not have heard of yet; what they miss they find in the rows.
+const STOPPED: usize = 256;
 
 /// A connection that was used within this time is not asked first whether it lives, which would be a round trip.
 const TRUSTED: Duration = Duration::from_secs(1);
@@ -100,7 +104,9 @@ pub struct Store {
     appender: journal::Appender,
     sessions: sessions::Sessions,
     new_tasks: Arc<Notify>,
-    ended: broadcast::Sender<JobId>,
+    stopped: broadcast::Sender<JobId>,
+    /// Jobs of one owner that are worked on at once.
+    jobs_per_owner: i64,
 }
 
 impl Store {
@@ -123,9 +129,15 @@ impl Store {
             appender,
             sessions,
             new_tasks: Arc::default(),
-            ended: broadcast::channel(256).0,
+            stopped: broadcast::channel(STOPPED).0,
+            jobs_per_owner: i64::MAX,
         };
         Ok((store, receiver))
+    }
+
+    /// The same store with a limit on the jobs of one owner that are worked on at once.
+    pub fn with_jobs_per_owner(self, jobs: u32) -> Store {
+        Store { jobs_per_owner: jobs.into(), ..self }
     }
 
     /// Whether the database answers.
@@ -144,9 +156,9 @@ impl Store {
         self.new_tasks.clone()
     }
 
-    /// Jobs that ended in this process, so that its workers stop at once.
-    pub fn ended_jobs(&self) -> broadcast::Receiver<JobId> {
-        self.ended.subscribe()
+    /// Jobs that ended or were paused in this process, so that its workers stop at once.
+    pub fn stopped_jobs(&self) -> broadcast::Receiver<JobId> {
+        self.stopped.subscribe()
     }
 
     /// Tells the hub; when it is busy the journal tells it later.

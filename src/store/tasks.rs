@@ -12,8 +12,8 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Settle, Store, StoreError};
-use crate::job::{JobId, Phase, Stage};
+use super::{JobRecord, Settle, Store, StoreError};
+use crate::job::{Job, JobId, Stage};
 
 /// An item to be worked on.
 #[derive(Clone, Debug)]
@@ -58,19 +58,32 @@ pub struct Claimed {
     pub payload: Value,
     /// 1 for the first attempt.
     pub attempt: i32,
+    /// Whether its job had not begun when it was claimed.
+    pub begins: bool,
 }
+
+/// How much later an item's turn comes for each item of its job and stage that stands before it. More than most items
+/// take, so that a small job's few items pass those of a big one; and the longer a big one's last items have stood
+/// there, the fewer newcomers pass them.
+const TURN: &str = "interval '5 seconds'";
 
 impl Store {
     /// The stages that have ready tasks.
     pub async fn ready_stages(&self) -> Result<Vec<Stage>, StoreError> {
-        let words: Vec<String> =
-            sqlx::query_scalar("SELECT DISTINCT stage FROM tasks WHERE state = 'ready' AND run_at <= now()")
-                .fetch_all(&self.pool)
-                .await?;
+        let stages: Vec<&str> = Stage::ALL.iter().map(|stage| stage.word()).collect();
+        let words: Vec<String> = sqlx::query_scalar(
+            "SELECT stage FROM UNNEST($1::text[]) AS known (stage)
+             WHERE EXISTS (SELECT FROM tasks
+                           WHERE state = 'ready' AND tasks.stage = known.stage AND run_at <= now())",
+        )
+        .bind(&stages)
+        .fetch_all(&self.pool)
+        .await?;
         Ok(words.iter().filter_map(|word| Stage::from_word(word)).collect())
     }
 
-    /// Claims up to `limit` ready tasks of a stage, oldest first.
+    /// Claims up to `limit` ready tasks of a stage: by their jobs' priority, then by their turn (`due_at`), which is
+    /// their age, and later for the further items of one job.
     pub async fn claim(
         &self,
         stage: Stage,
@@ -80,11 +93,11 @@ impl Store {
     ) -> Result<Vec<Claimed>, StoreError> {
         let rows = sqlx::query(
             "WITH next AS (SELECT id FROM tasks WHERE state = 'ready' AND stage = $1 AND run_at <= now()
-                           ORDER BY run_at, ordinal LIMIT $2 FOR UPDATE SKIP LOCKED)
+                           ORDER BY priority DESC, due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
              UPDATE tasks SET state = 'running', attempt = attempt + 1, fence = fence + 1, node = $3,
                     lease_until = now() + make_interval(secs => $4)
              FROM next WHERE tasks.id = next.id
-             RETURNING tasks.*",
+             RETURNING tasks.*, (SELECT status = 'pending' FROM jobs WHERE jobs.id = tasks.job_id) AS begins",
         )
         .bind(stage.word())
         .bind(limit as i64)
@@ -123,14 +136,33 @@ impl Store {
         Ok(held)
     }
 
+    /// Those of these tasks whose work is to stop at once: their leases are lost, because their job has ended or another
+    /// worker has them, or their job is paused and they are its crawl, which would go on for minutes.
+    pub async fn to_stop(&self, leases: &[Lease]) -> Result<Vec<Uuid>, StoreError> {
+        let (ids, fences): (Vec<Uuid>, Vec<i64>) = leases.iter().map(|l| (l.task, l.fence)).unzip();
+        let stop = sqlx::query_scalar(
+            "SELECT l.id FROM UNNEST($1::uuid[], $2::bigint[]) AS l (id, fence)
+             LEFT JOIN tasks t ON t.id = l.id AND t.fence = l.fence AND t.state = 'running'
+             LEFT JOIN jobs ON jobs.id = t.job_id
+             WHERE t.id IS NULL OR (t.stage = 'crawl' AND jobs.status = 'paused')",
+        )
+        .bind(&ids)
+        .bind(&fences)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(stop)
+    }
+
     /// Puts a task back to be tried again after a pause; false when the lease was lost.
     pub async fn retry_task(&self, lease: &Lease, pause: Duration, error: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE tasks SET state = 'ready', run_at = now() + make_interval(secs => $3), last_error = $4, node = NULL
-             WHERE id = $1 AND fence = $2 AND state = 'running'",
-        )
+        let done = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "WITH job AS ({JOB_OF_TASK})
+             UPDATE tasks SET state = job.state, run_at = now() + make_interval(secs => $4), last_error = $5, node = NULL
+             FROM job WHERE tasks.id = $1 AND fence = $2 AND tasks.state = 'running'"
+        )))
         .bind(lease.task)
         .bind(lease.fence)
+        .bind(lease.job.0)
         .bind(pause.as_secs_f64())
         .bind(error)
         .execute(&self.pool)
@@ -140,12 +172,14 @@ impl Store {
 
     /// Puts interrupted tasks back with their attempt unspent.
     pub async fn hand_back(&self, lease: &Lease) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE tasks SET state = 'ready', attempt = attempt - 1, node = NULL
-             WHERE id = $1 AND fence = $2 AND state = 'running'",
-        )
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "WITH job AS ({JOB_OF_TASK})
+             UPDATE tasks SET state = job.state, attempt = attempt - 1, node = NULL
+             FROM job WHERE tasks.id = $1 AND fence = $2 AND tasks.state = 'running'"
+        )))
         .bind(lease.task)
         .bind(lease.fence)
+        .bind(lease.job.0)
         .execute(&self.pool)
         .await?;
         self.new_tasks.notify_waiters();
@@ -156,14 +190,17 @@ impl Store {
     /// are returned under a new lease for the caller to give up.
     pub async fn reap(&self, max_attempts: i32, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
         let rows = sqlx::query(
-            "WITH lost AS (SELECT id FROM tasks WHERE state = 'running' AND lease_until < now()
-                           ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED)
+            "WITH lost AS (SELECT id, job_id FROM tasks WHERE state = 'running' AND lease_until < now()
+                           ORDER BY id LIMIT 100),
+                  held AS (SELECT id, slot = 'waits' OR status = 'paused' AS is_held FROM jobs
+                           WHERE id IN (SELECT job_id FROM lost) ORDER BY id FOR SHARE)
              UPDATE tasks SET fence = fence + 1, node = NULL,
                     last_error = 'the worker was not heard of for longer than its lease',
-                    state = CASE WHEN attempt < $1 THEN 'ready' ELSE 'running' END,
+                    state = CASE WHEN attempt >= $1 THEN 'running' WHEN is_held THEN 'waiting' ELSE 'ready' END,
                     lease_until = now() + make_interval(secs => $2)
-             FROM lost WHERE tasks.id = lost.id
-             RETURNING tasks.*",
+             FROM lost JOIN held ON held.id = lost.job_id
+             WHERE tasks.id = lost.id AND tasks.state = 'running' AND tasks.lease_until < now()
+             RETURNING tasks.*, false AS begins",
         )
         .bind(max_attempts)
         .bind(lease.as_secs_f64())
@@ -191,14 +228,22 @@ impl Store {
     /// that owns an embedded database may do this: nobody else can be at work.
     pub async fn take_over(&self) -> Result<u64, StoreError> {
         let done = sqlx::query(
-            "UPDATE tasks SET state = 'ready', fence = fence + 1, node = NULL, attempt = greatest(attempt - 1, 0),
-                    last_error = 'the server stopped' WHERE state = 'running'",
+            "UPDATE tasks SET fence = fence + 1, node = NULL, attempt = greatest(attempt - 1, 0),
+                    last_error = 'the server stopped',
+                    state = CASE WHEN slot = 'waits' OR status = 'paused' THEN 'waiting' ELSE 'ready' END
+             FROM jobs WHERE jobs.id = tasks.job_id AND tasks.state = 'running'",
         )
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected())
     }
 }
+
+/// The state of a task ($3 its job) that is put back, with the job's row kept from changing meanwhile: a pause or an end
+/// that comes later finds the task where it left it.
+const JOB_OF_TASK: &str =
+    "SELECT CASE WHEN slot = 'waits' OR status = 'paused' THEN 'waiting' ELSE 'ready' END AS state
+                           FROM jobs WHERE id = $3 FOR SHARE";
 
 /// Marks tasks as announced and returns those that were not.
 pub(super) async fn first_starts(tx: &mut PgConnection, leases: &[&Lease]) -> Result<Vec<Uuid>, sqlx::Error> {
@@ -237,27 +282,30 @@ pub(super) async fn hold(tx: &mut PgConnection, lease: &Lease, settle: &Settle) 
     if held.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Fenced) }
 }
 
-/// Adds tasks; those of later phases wait. Returns how many were new, by stage.
+/// Adds tasks; those of later phases and of a job that is held wait. Returns how many were new, by stage.
 pub(super) async fn add(
     tx: &mut PgConnection,
-    job: JobId,
-    phase: Phase,
+    job: &Job,
+    held: bool,
     new: impl Iterator<Item = &NewTask>,
 ) -> Result<Vec<(Stage, u32)>, StoreError> {
     let mut added: Vec<(Stage, u32)> = Vec::new();
     for task in new {
-        let state = if task.stage.phase() <= phase { "ready" } else { "waiting" };
-        let done = sqlx::query(
-            "INSERT INTO tasks (id, job_id, stage, phase, ordinal, payload, state)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
-        )
+        let state = if !held && task.stage.phase() <= job.phase { "ready" } else { "waiting" };
+        let more = added.iter().find(|(stage, _)| *stage == task.stage).map_or(0, |(_, count)| *count);
+        let done = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "INSERT INTO tasks (id, job_id, stage, phase, ordinal, payload, state, priority, due_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9 * {TURN}) ON CONFLICT (id) DO NOTHING"
+        )))
         .bind(task.id)
-        .bind(job.0)
+        .bind(job.id.0)
         .bind(task.stage.word())
         .bind(task.stage.phase().number())
         .bind(task.ordinal)
         .bind(&task.payload)
         .bind(state)
+        .bind(job.priority.number())
+        .bind(f64::from(job.tally(task.stage).open() + more))
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 1 {
@@ -270,34 +318,60 @@ pub(super) async fn add(
     Ok(added)
 }
 
-/// Lets tasks follow their job: those of a phase that was reached are ready, those of a job that ended are cancelled.
-/// Returns whether any became ready.
-pub(super) async fn follow_phase(
+/// Lets tasks follow their job: those of a phase that was reached are ready unless the job is held, those of a job that
+/// ended are cancelled. Returns whether any became ready.
+pub(super) async fn follow(
     tx: &mut PgConnection,
-    job: JobId,
-    before: Phase,
-    now: Phase,
-    ended: bool,
+    before: &JobRecord,
+    now: &JobRecord,
 ) -> Result<bool, StoreError> {
-    if ended {
+    let job = &now.job;
+    if job.status.is_ended() {
         sqlx::query(
             "UPDATE tasks SET state = 'cancelled', fence = fence + 1, finished_at = now()
              WHERE job_id = $1 AND state IN ('waiting', 'ready', 'running')",
         )
-        .bind(job.0)
+        .bind(job.id.0)
         .execute(tx)
         .await?;
         return Ok(false);
     }
-    if now == before {
+    if job.priority != before.job.priority {
+        sqlx::query(
+            "UPDATE tasks SET priority = $2 WHERE job_id = $1 AND state IN ('waiting', 'ready', 'running')",
+        )
+        .bind(job.id.0)
+        .bind(job.priority.number())
+        .execute(&mut *tx)
+        .await?;
+    }
+    if now.is_held() {
+        if !before.is_held() {
+            sqlx::query("UPDATE tasks SET state = 'waiting' WHERE job_id = $1 AND state = 'ready'")
+                .bind(job.id.0)
+                .execute(tx)
+                .await?;
+        }
         return Ok(false);
     }
-    let moved =
-        sqlx::query("UPDATE tasks SET state = 'ready', run_at = now() WHERE job_id = $1 AND phase <= $2 AND state = 'waiting'")
-            .bind(job.0)
-            .bind(now.number())
-            .execute(tx)
-            .await?;
+    if job.phase == before.job.phase && !before.is_held() {
+        return Ok(false);
+    }
+    ready(tx, job).await
+}
+
+/// Makes the waiting tasks of the phases that a job has reached ready, in their order.
+pub(super) async fn ready(tx: &mut PgConnection, job: &Job) -> Result<bool, StoreError> {
+    let moved = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE tasks SET state = 'ready', due_at = now() + turn * {TURN}
+         FROM (SELECT id, row_number() OVER (PARTITION BY stage ORDER BY ordinal, id) - 1 AS turn FROM tasks
+               WHERE job_id = $1 AND phase <= $2 AND state = 'waiting') AS queue
+         WHERE tasks.id = queue.id"
+    )))
+    .bind(job.id.0)
+    .bind(job.phase.number())
+    .execute(tx)
+    .await?;
     Ok(moved.rows_affected() > 0)
 }
 
@@ -315,5 +389,6 @@ fn claimed(row: &PgRow) -> Result<Claimed, StoreError> {
         ordinal: row.try_get("ordinal")?,
         payload: row.try_get::<Json<Value>, _>("payload")?.0,
         attempt: row.try_get("attempt")?,
+        begins: row.try_get("begins")?,
     })
 }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use jobcast::{
     app::{Server, listen},
     config::Config,
-    job::{JobConfig, JobId, Plan},
+    job::{ANONYMOUS, JobConfig, JobId, Plan},
     store::{
         Announcement, NewJob, Store,
         embedded::{Durability, Postgres},
@@ -88,6 +88,11 @@ pub async fn store() -> (Store, mpsc::Receiver<Announcement>) {
 
 /// A job whose first task waits for a worker.
 pub async fn planned_job(store: &Store) -> JobId {
+    planned_job_of(store, ANONYMOUS).await
+}
+
+/// One of an owner's.
+pub async fn planned_job_of(store: &Store, owner: &str) -> JobId {
     let config = JobConfig {
         plan: Plan::Labels,
         shop_url: "https://shop.example.com/".into(),
@@ -98,7 +103,8 @@ pub async fn planned_job(store: &Store) -> JobId {
         match_threshold: 0.6,
     };
     let id = JobId(Uuid::now_v7());
-    store.create(NewJob::on_shop(id, "test".into(), config).unwrap()).await.unwrap();
+    let new = NewJob { owner: owner.into(), ..NewJob::on_shop(id, "test".into(), config).unwrap() };
+    store.create(new).await.unwrap();
     id
 }
 

@@ -43,12 +43,13 @@ impl Bar {
     /// back at every poll. Counting only the steps that have begun, the formula gives exactly what the events say.
     fn of(job: &Job) -> Bar {
         const STEPS: u32 = Phase::ALL.len() as u32;
-        match job.status {
-            Status::Pending => {
-                Bar { current_step: job.status.word(), total_steps: STEPS, current_step_progress: 0 }
+        // A pause shows in the status; the bar stands where the work does.
+        match job.stands() {
+            status @ Status::Pending => {
+                Bar { current_step: status.word(), total_steps: STEPS, current_step_progress: 0 }
             }
-            Status::Completed => {
-                Bar { current_step: job.status.word(), total_steps: STEPS, current_step_progress: 100 }
+            status @ Status::Completed => {
+                Bar { current_step: status.word(), total_steps: STEPS, current_step_progress: 100 }
             }
             _ => {
                 let step = job.phase.number().unsigned_abs() as u32 + 1;
@@ -308,7 +309,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_polled_bar_shows_what_the_events_said_and_never_falls(
-            choices in proptest::collection::vec((0..10u8, 1..4u32), 0..200),
+            choices in proptest::collection::vec((0..12u8, 1..4u32), 0..200),
             cancelled in any::<bool>(),
         ) {
             let mut job = job();
@@ -334,6 +335,13 @@ mod tests {
                     }
                     5 => step(&mut job, Command::GiveUp { stage, why: "it was late".into() }),
                     6 if cancelled => step(&mut job, Command::Cancel),
+                    10 => {
+                        let pauses = job.status != Status::Paused;
+                        step(&mut job, if pauses { Command::Pause } else { Command::Resume });
+                    }
+                    11 if job.tally(stage).failed > 0 => {
+                        step(&mut job, Command::Retry { items: [(stage, 1)].into() });
+                    }
                     _ => {
                         if let Some(stage) = follower(stage) {
                             step(&mut job, Command::Add { stage, items: 1 });
@@ -353,6 +361,20 @@ mod tests {
     fn a_job_that_waits_shows_nothing() {
         assert_eq!(page_shows(&job()), 0.0);
         assert_eq!(progress(&job())["currentStep"], "pending");
+    }
+
+    #[test]
+    fn a_paused_job_says_so_and_its_bar_stands_still() {
+        let mut job = job();
+        job.decide(Command::Pause).unwrap();
+        assert_eq!((status(&job), page_shows(&job)), ("paused", 0.0));
+        assert_eq!(progress(&job)["currentStep"], "pending");
+        job.decide(Command::Resume).unwrap();
+        job.decide(Command::Add { stage: Stage::Crawl, items: 1 }).unwrap();
+        job.decide(Command::Start).unwrap();
+        job.decide(Command::Pause).unwrap();
+        assert_eq!((status(&job), page_shows(&job)), ("paused", 25.0));
+        assert_eq!(progress(&job)["currentStep"], "crawling");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use crate::{
     event::{Timestamp, format_timestamp},
-    job::{JobRequest, Plan},
+    job::{JobRequest, Plan, Priority},
 };
 
 type Fields = Map<String, Value>;
@@ -44,6 +44,11 @@ impl Wish {
             follow_pagination: flag(&crawl, "followPagination")?,
             match_threshold: number(&matching, "threshold")?,
             import_id: None,
+            priority: match number(&outer, "priority")? {
+                None => Priority::default(),
+                Some(priority) if priority.fract() == 0.0 => Priority::new(priority as i64)?,
+                Some(_) => return Err(bad("priority must be a whole number.")),
+            },
         };
         Ok(Wish { request, rows: rows(&outer)? })
     }
