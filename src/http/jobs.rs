@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
+    job::{Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
     store::{JobRecord, Page},
 };
 
@@ -35,6 +35,9 @@ pub struct Submission {
     max_products: Option<u32>,
     follow_pagination: Option<bool>,
     match_threshold: Option<f64>,
+    /// How the shop is crawled.
+    #[serde(default)]
+    crawl: CrawlOptions,
     /// From -100 to 100; higher ones are worked on first.
     #[serde(default)]
     priority: i64,
@@ -51,6 +54,7 @@ pub async fn submit(State(api): State<Api>, Json(body): Json<Submission>) -> Res
         follow_pagination: body.follow_pagination,
         match_threshold: body.match_threshold,
         import_id: None,
+        crawl: body.crawl,
         priority: Priority::new(body.priority)?,
     };
     let id = api.store.submit(request, &api.limits).await?;

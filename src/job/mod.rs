@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async. The store runs [`Job::decide`] under the job's row lock and writes the new state
 //! and the events in the same transaction, so two workers never decide on the same state.
 
+mod crawl_options;
 mod decide;
 mod ids;
 mod plan;
@@ -11,6 +12,7 @@ mod rejection;
 mod request;
 mod view;
 
+pub use crawl_options::{CrawlOptions, CustomSelectors};
 pub use decide::{Command, Decision, Failure, completed};
 pub use ids::JobId;
 pub use plan::{Phase, Plan, Stage};
@@ -114,6 +116,9 @@ pub struct JobConfig {
     pub import_id: Option<Uuid>,
     /// Below this likeness (0 to 1) a fuzzy match is none.
     pub match_threshold: f64,
+    /// How the shop is crawled.
+    #[serde(default, skip_serializing_if = "CrawlOptions::is_silent")]
+    pub crawl: CrawlOptions,
 }
 
 /// A job's state: what the store keeps in its row.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
-use super::{Code, JobConfig, Phase, Plan, Priority, Rejection};
+use super::{Code, CrawlOptions, JobConfig, Phase, Plan, Priority, Rejection};
 
 /// Longest address and name that are taken.
 const MAX_URL: usize = 2048;
@@ -29,6 +29,7 @@ pub struct JobRequest {
     pub match_threshold: Option<f64>,
     /// The price list that came along.
     pub import_id: Option<Uuid>,
+    pub crawl: CrawlOptions,
     pub priority: Priority,
 }
 
@@ -61,7 +62,9 @@ impl JobRequest {
         if self.plan.first() != Phase::Crawling {
             return Err(invalid("A job on a shop has the plan labels or crawl.".into()));
         }
-        let max_products = self.max_products.unwrap_or(DEFAULT_PRODUCTS.min(limits.max_products));
+        let crawl = self.crawl.check()?;
+        let usual = if crawl.is_full_scan() { limits.max_products } else { DEFAULT_PRODUCTS };
+        let max_products = self.max_products.unwrap_or(usual.min(limits.max_products));
         if max_products == 0 || max_products > limits.max_products {
             return Err(invalid(format!("maxProducts must be from 1 to {}.", limits.max_products)));
         }
@@ -85,6 +88,7 @@ impl JobRequest {
             follow_pagination: self.follow_pagination.unwrap_or(true),
             import_id: self.import_id,
             match_threshold,
+            crawl,
         };
         Ok((name, config))
     }

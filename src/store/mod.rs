@@ -38,7 +38,7 @@ pub use change::{Change, Changed, Settle};
 pub use jobs::{JobRecord, NewJob, Page, Slot, Stats};
 pub use journal::{Head, Recorded, Transient};
 pub use products::{Import, ListedRow, NewImport};
-pub use rows::{LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask};
 pub use templates::Template;

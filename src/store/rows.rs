@@ -12,6 +12,8 @@ use crate::{event::Timestamp, job::JobId};
 pub enum Row {
     Artifact(Artifact),
     Screenshot(ScreenshotRow),
+    /// After its screenshot.
+    Element(ElementRow),
     Ocr(OcrRow),
     Match(MatchRow),
     Label(LabelRow),
@@ -34,6 +36,36 @@ pub struct ScreenshotRow {
     pub complete: bool,
     /// `ProductFacts` that the page declares.
     pub page_facts: Value,
+    /// `single_price`, `tiered_price` or `unknown`.
+    pub layout_type: String,
+    /// At most 1000 characters.
+    pub page_title: String,
+}
+
+/// The picture of one part of a product page.
+#[derive(Clone, Debug)]
+pub struct ElementRow {
+    pub screenshot_id: Uuid,
+    /// `product-image`, `title`, `article-number`, `price`, `price-table` or `description`; the file's name, too.
+    pub kind: String,
+    /// The article number or `product-N`: one a page, and the folder in [`ElementRow::key`].
+    pub folder: String,
+    /// `jobs/<job>/elements/<folder>/<kind>.png`.
+    pub key: String,
+    /// CSS pixels from the page's left edge.
+    pub page_x: f64,
+    /// CSS pixels from the page's top.
+    pub page_y: f64,
+    /// CSS pixels.
+    pub page_width: f64,
+    /// CSS pixels.
+    pub page_height: f64,
+    /// Pixels of the picture.
+    pub width: i32,
+    /// Pixels of the picture.
+    pub height: i32,
+    /// Bytes of the PNG.
+    pub file_size: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -106,8 +138,8 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(&a.sha256),
         Row::Screenshot(s) => sqlx::query(
             "INSERT INTO screenshots (id, job_id, ordinal, product_url, product_name, image_key, thumbnail_key,
-                                      width, height, file_size, complete, page_facts)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                                      width, height, file_size, complete, page_facts, layout_type, page_title)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(s.id)
         .bind(job.0)
@@ -120,7 +152,26 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(s.height)
         .bind(s.file_size)
         .bind(s.complete)
-        .bind(&s.page_facts),
+        .bind(&s.page_facts)
+        .bind(&s.layout_type)
+        .bind(&s.page_title),
+        Row::Element(e) => sqlx::query(
+            "INSERT INTO screenshot_elements (screenshot_id, job_id, kind, folder, key, page_x, page_y, page_width,
+                                              page_height, width, height, file_size)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(e.screenshot_id)
+        .bind(job.0)
+        .bind(&e.kind)
+        .bind(&e.folder)
+        .bind(&e.key)
+        .bind(e.page_x)
+        .bind(e.page_y)
+        .bind(e.page_width)
+        .bind(e.page_height)
+        .bind(e.width)
+        .bind(e.height)
+        .bind(e.file_size),
         Row::Ocr(o) => sqlx::query(
             "INSERT INTO ocr_results (id, job_id, screenshot_id, ordinal, confidence, full_text, reading, facts,
                                       disagreements, error)
@@ -207,7 +258,7 @@ impl Store {
         /// A job's screenshots.
         screenshots, screenshot, "screenshots", ScreenshotRow {
             id, ordinal, product_url, product_name, image_key, thumbnail_key, width, height, file_size, complete,
-            page_facts,
+            page_facts, layout_type, page_title,
         }
     );
     rows_of_job!(
@@ -230,6 +281,35 @@ impl Store {
         }
     );
 
+    /// The pictures of parts of a job's product pages, page by page.
+    pub async fn elements(&self, job: JobId) -> Result<Vec<ElementRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT e.* FROM screenshot_elements e JOIN screenshots s ON s.id = e.screenshot_id
+             WHERE e.job_id = $1 ORDER BY s.ordinal, s.id, e.kind",
+        )
+        .bind(job.0)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(element).collect::<Result<_, _>>()?)
+    }
+
+    /// One of them, by its folder (the article number or `product-N`) and its kind.
+    pub async fn element(
+        &self,
+        job: JobId,
+        folder: &str,
+        kind: &str,
+    ) -> Result<Option<ElementRow>, StoreError> {
+        let row =
+            sqlx::query("SELECT * FROM screenshot_elements WHERE job_id = $1 AND folder = $2 AND kind = $3")
+                .bind(job.0)
+                .bind(folder)
+                .bind(kind)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(row.as_ref().map(element).transpose()?)
+    }
+
     /// What is known of an object.
     pub async fn artifact(&self, key: &str) -> Result<Option<Artifact>, StoreError> {
         let row = sqlx::query("SELECT key, content_type, size, sha256 FROM artifacts WHERE key = $1")
@@ -238,6 +318,23 @@ impl Store {
             .await?;
         Ok(row.as_ref().map(artifact).transpose()?)
     }
+}
+
+/// A row of screenshot_elements.
+fn element(row: &PgRow) -> Result<ElementRow, sqlx::Error> {
+    Ok(ElementRow {
+        screenshot_id: row.try_get("screenshot_id")?,
+        kind: row.try_get("kind")?,
+        folder: row.try_get("folder")?,
+        key: row.try_get("key")?,
+        page_x: row.try_get("page_x")?,
+        page_y: row.try_get("page_y")?,
+        page_width: row.try_get("page_width")?,
+        page_height: row.try_get("page_height")?,
+        width: row.try_get("width")?,
+        height: row.try_get("height")?,
+        file_size: row.try_get("file_size")?,
+    })
 }
 
 /// A row of artifacts.

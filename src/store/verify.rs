@@ -364,6 +364,7 @@ impl<F: FnMut(Told)> Audit<F> {
         let mut unknown = sqlx::query(
             "SELECT job_id, place, key FROM (
                  SELECT job_id, 'screenshots' AS place, UNNEST(ARRAY[image_key, thumbnail_key]) AS key FROM screenshots
+                 UNION ALL SELECT job_id, 'screenshot_elements', key FROM screenshot_elements
                  UNION ALL SELECT job_id, 'labels', UNNEST(ARRAY[image_key, pdf_key]) FROM labels) AS named
              WHERE key IS NOT NULL AND ($1::uuid IS NULL OR job_id = $1)
                    AND NOT EXISTS (SELECT FROM artifacts WHERE artifacts.key = named.key)",

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use jobcast::{
     app::{Server, listen},
     config::Config,
-    job::{ANONYMOUS, JobConfig, JobId, Plan},
+    job::{ANONYMOUS, CrawlOptions, JobConfig, JobId, Plan},
     store::{
         Announcement, NewJob, Store,
         embedded::{Durability, Postgres},
@@ -101,6 +101,7 @@ pub async fn planned_job_of(store: &Store, owner: &str) -> JobId {
         follow_pagination: true,
         import_id: None,
         match_threshold: 0.6,
+        crawl: CrawlOptions::default(),
     };
     let id = JobId(Uuid::now_v7());
     let new = NewJob { owner: owner.into(), ..NewJob::on_shop(id, "test".into(), config).unwrap() };

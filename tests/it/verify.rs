@@ -67,6 +67,8 @@ impl House {
             file_size: 9,
             complete: true,
             page_facts: json!({}),
+            layout_type: "unknown".into(),
+            page_title: String::new(),
         }));
         let captured = ScreenshotCaptured {
             screenshot_id: id,

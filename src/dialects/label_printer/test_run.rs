@@ -136,6 +136,8 @@ async fn capture(api: &Api, job: JobId, id: Uuid) -> Result<Change, Rejection> {
         file_size,
         complete: true,
         page_facts: json!({}),
+        layout_type: "single_price".into(),
+        page_title: PRODUCT_NAME.into(),
     };
     let rows = vec![Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)];
     Ok(Change { rows, events: vec![event.into()], ..Change::default() })

@@ -271,6 +271,8 @@ async fn a_poll_carries_the_fields_of_the_events() {
             file_size: 3,
             complete: true,
             page_facts: json!({}),
+            layout_type: "unknown".into(),
+            page_title: String::new(),
         }));
     }
     let captured = ScreenshotCaptured {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use crate::{
     event::{Timestamp, format_timestamp},
-    job::{JobRequest, Plan, Priority},
+    job::{CrawlOptions, CustomSelectors, JobRequest, Plan, Priority},
 };
 
 type Fields = Map<String, Value>;
@@ -40,10 +40,11 @@ impl Wish {
             name: Some(
                 text(&outer, "name")?.unwrap_or_else(|| format!("Automation {}", format_timestamp(now))),
             ),
-            max_products: number(&crawl, "maxProducts")?.map(whole).transpose()?,
+            max_products: whole(&crawl, "maxProducts")?,
             follow_pagination: flag(&crawl, "followPagination")?,
             match_threshold: number(&matching, "threshold")?,
             import_id: None,
+            crawl: crawl_options(&crawl)?,
             priority: match number(&outer, "priority")? {
                 None => Priority::default(),
                 Some(priority) if priority.fract() == 0.0 => Priority::new(priority as i64)?,
@@ -83,6 +84,9 @@ fn first<'a>(places: &[&'a Fields], key: &str) -> Option<&'a Value> {
 fn text(places: &[&Fields], key: &str) -> Result<Option<String>, Refusal> {
     match first(places, key) {
         None => Ok(None),
+        Some(Value::String(text)) if text.contains('\0') => {
+            Err(bad(format!("{key} must not hold the character U+0000.")))
+        }
         Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
         Some(_) => Err(bad(format!("{key} must be a text."))),
     }
@@ -98,9 +102,39 @@ fn number(places: &[&Fields], key: &str) -> Result<Option<f64>, Refusal> {
         .transpose()
 }
 
-fn whole(number: f64) -> Result<u32, Refusal> {
-    let fits = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
-    if fits { Ok(number as u32) } else { Err(bad("maxProducts must be a whole number.")) }
+fn whole(places: &[&Fields], key: &str) -> Result<Option<u32>, Refusal> {
+    let fits = |number: f64| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    match number(places, key)? {
+        Some(number) if !fits(number) => Err(bad(format!("{key} must be a whole number."))),
+        number => Ok(number.map(|number| number as u32)),
+    }
+}
+
+/// What a `crawlerConfig` says beside the number of products. Fields that this server does not know are the business of
+/// the page that sent them.
+pub fn crawl_options(places: &[&Fields]) -> Result<CrawlOptions, Refusal> {
+    let custom: Vec<&Fields> = places.iter().filter_map(|place| section(place, "customSelectors")).collect();
+    let selector = |key: &str| text(&custom, key);
+    let selectors = CustomSelectors {
+        product_container: selector("productContainer")?,
+        product_link: selector("productLink")?,
+        product_image: selector("productImage")?,
+        price: selector("price")?,
+        article_number: selector("articleNumber")?,
+        product_name: selector("productName")?,
+        description: selector("description")?,
+        next_page_button: selector("nextPageButton")?,
+        pagination_links: selector("paginationLinks")?,
+    };
+    Ok(CrawlOptions {
+        custom_selectors: Some(selectors).filter(|selectors| *selectors != CustomSelectors::default()),
+        user_agent: text(places, "userAgent")?,
+        full_shop_scan: flag(places, "fullShopScan")?,
+        timeout: whole(places, "timeout")?,
+        screenshot_quality: whole(places, "screenshotQuality")?,
+        wait_for_images: flag(places, "waitForImages")?,
+        headless: flag(places, "headless")?,
+    })
 }
 
 fn flag(places: &[&Fields], key: &str) -> Result<Option<bool>, Refusal> {

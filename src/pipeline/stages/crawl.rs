@@ -3,17 +3,22 @@
 //! A crawl that runs again after a crash finds the same pages in the same order; tasks have ids made of the page's
 //! address, so nothing is added twice.
 
+use std::collections::HashSet;
+
 use url::Url;
 
 use super::{Context, StageError, screenshot};
 use crate::{
     job::{Command, Failure, Phase, Stage},
     pipeline::tools::crawler::{Crawl, CrawlError, CrawlEvent, SkipReason},
+    product::ProductFacts,
     store::{Change, Claimed, NewTask, Settle},
 };
 
 /// Left-out pages that are told one by one; more are told as a number.
 const TOLD: usize = 20;
+/// Characters of an article number that name a folder.
+const MAX_FOLDER: usize = 64;
 
 pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
     let job = task.lease.job;
@@ -34,11 +39,13 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         _ => StageError::Fatal { why: error.to_string() },
     })?;
     let mut skipped = Vec::new();
+    let mut folders = Folders::default();
     while let Some(event) = crawl.next().await {
         match event {
             CrawlEvent::Product(page) => {
                 let id = job.derive("screenshot", page.url.as_str());
-                let item = screenshot::Item { url: page.url, facts: page.facts };
+                let folder = folders.name(&page.facts, page.ordinal);
+                let item = screenshot::Item { url: page.url, facts: page.facts, folder };
                 let task = NewTask::new(Stage::Screenshot, page.ordinal as i32, id, &item)?;
                 let found = Change { tasks: vec![task], ..Change::default() };
                 context.store.change(job, keep.clone(), found).await?;
@@ -58,9 +65,49 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     Ok(Change { commands, ..Change::default() })
 }
 
+/// Names for the folders of a job's products: the article number, or `product-N`; none is given twice.
+#[derive(Default)]
+struct Folders(HashSet<String>);
+
+impl Folders {
+    fn name(&mut self, facts: &ProductFacts, ordinal: usize) -> String {
+        let number = facts.article_number.as_deref().unwrap_or_default();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' };
+        let number: String = number.trim().chars().take(MAX_FOLDER).map(plain).collect();
+        let number = number.trim_matches('-');
+        let name = if number.is_empty() { format!("product-{}", ordinal + 1) } else { number.to_owned() };
+        let others = (2..).map(|n| format!("{name}-{n}"));
+        // Ends, for the names that are taken do.
+        let mut names = std::iter::once(name.clone()).chain(others);
+        names.find(|name| self.0.insert(name.clone())).unwrap_or(name)
+    }
+}
+
 /// Without its pages a job cannot go on.
 pub fn given_up(why: String) -> (Change, String) {
     let failure =
         Failure { error: format!("The shop could not be crawled: {why}"), phase: Some(Phase::Crawling) };
     (Change { commands: vec![Command::Fail { failure }], ..Change::default() }, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_product_has_a_folder_of_its_own_that_a_second_crawl_gives_it_again() {
+        let crawl = || {
+            let mut folders = Folders::default();
+            let numbers =
+                [Some("SW-10/42"), None, Some("SW-10 42"), Some("ä../.."), Some("SW-10-42-2"), Some("")];
+            let facts = numbers.map(|number| ProductFacts {
+                article_number: number.map(str::to_owned),
+                ..ProductFacts::default()
+            });
+            facts.iter().enumerate().map(|(at, facts)| folders.name(facts, at)).collect::<Vec<_>>()
+        };
+        let names = crawl();
+        assert_eq!(names, ["SW-10-42", "product-2", "SW-10-42-2", "product-4", "SW-10-42-2-2", "product-6"]);
+        assert_eq!(names, crawl());
+    }
 }

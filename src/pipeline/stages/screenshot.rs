@@ -1,4 +1,6 @@
-//! Screenshot: a product page as a picture and a thumbnail.
+//! Screenshot: a product page as a picture, a thumbnail, and pictures of its parts.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -6,10 +8,10 @@ use url::Url;
 use super::{Context, StageError, json, ocr, payload};
 use crate::{
     event::{ScreenshotCaptured, ScreenshotUploaded},
-    job::Stage,
-    pipeline::tools::browser::CaptureRules,
+    job::{CrawlOptions, Stage},
+    pipeline::tools::browser::{CaptureRules, ElementKind, ElementRule},
     product::ProductFacts,
-    store::{Change, Claimed, NewTask, Row, ScreenshotRow},
+    store::{Change, Claimed, ElementRow, NewTask, Row, ScreenshotRow},
 };
 
 /// A product page that the crawl found.
@@ -18,12 +20,16 @@ pub struct Item {
     pub url: Url,
     /// What the page itself declares.
     pub facts: ProductFacts,
+    /// Where the pictures of its parts go: no other page of the job has the same.
+    pub folder: String,
 }
 
 pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
-    let Item { url, facts } = payload(task)?;
+    let Item { url, facts, folder } = payload(task)?;
     let job = task.lease.job;
-    let capture = context.browser.capture(&url, &CaptureRules::default()).await.map_err(|error| {
+    let record = context.store.job(job).await?;
+    let rules = rules(&record.config.map(|config| config.crawl).unwrap_or_default());
+    let capture = context.browser.capture(&url, &rules).await.map_err(|error| {
         let why = format!("{url} could not be captured: {error}");
         if error.is_retryable() { StageError::Retry { why } } else { StageError::Fatal { why } }
     })?;
@@ -58,19 +64,61 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         file_size,
         complete: capture.complete,
         page_facts: json(&facts)?,
+        layout_type: capture.layout.word().into(),
+        page_title: capture.title,
     };
+    let mut rows = vec![Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)];
+    for element in capture.elements {
+        let kind = element.kind.word();
+        let file_size = element.png.len() as i64;
+        let key = format!("jobs/{job}/elements/{folder}/{kind}.png");
+        rows.push(Row::Artifact(context.blobs.put(key.clone(), element.png, "image/png").await?));
+        rows.push(Row::Element(ElementRow {
+            screenshot_id: id,
+            kind: kind.into(),
+            folder: folder.clone(),
+            key,
+            page_x: element.place.x,
+            page_y: element.place.y,
+            page_width: element.place.width,
+            page_height: element.place.height,
+            width: element.width as i32,
+            height: element.height as i32,
+            file_size,
+        }));
+    }
     let next = NewTask::new(
         Stage::Ocr,
         task.ordinal,
         job.derive("ocr", &id.to_string()),
         &ocr::Item { screenshot_id: id },
     )?;
-    Ok(Change {
-        rows: vec![Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)],
-        tasks: vec![next],
-        events: vec![captured.into(), uploaded.into()],
-        ..Change::default()
-    })
+    Ok(Change { rows, tasks: vec![next], events: vec![captured.into(), uploaded.into()], ..Change::default() })
+}
+
+/// What the job's options make of a capture.
+fn rules(options: &CrawlOptions) -> CaptureRules {
+    let selectors = options.custom_selectors.clone().unwrap_or_default();
+    let element = |kind: ElementKind| {
+        let own = match kind {
+            ElementKind::ProductImage => selectors.product_image.clone(),
+            ElementKind::Title => selectors.product_name.clone(),
+            ElementKind::ArticleNumber => selectors.article_number.clone(),
+            ElementKind::Description => selectors.description.clone(),
+            ElementKind::Price => selectors.price.clone(),
+            ElementKind::PriceTable => None,
+        };
+        let mut rule = ElementRule::usual(kind);
+        rule.selectors.splice(0..0, own);
+        rule
+    };
+    CaptureRules {
+        elements: ElementKind::ALL.map(element).to_vec(),
+        wait_for_images: options.wait_for_images.unwrap_or(true),
+        user_agent: options.user_agent.clone(),
+        timeout: options.timeout.map(|milliseconds| Duration::from_millis(milliseconds.into())),
+        ..CaptureRules::default()
+    }
 }
 
 /// The catalogue has no event for it: the job's own update tells.

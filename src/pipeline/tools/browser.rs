@@ -37,9 +37,11 @@ use chromiumoxide::listeners::EventStream;
 use chromiumoxide::{Browser, Handler, Page};
 use fast_image_resize::Resizer;
 use futures_util::{FutureExt, StreamExt};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ImageFormat};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
@@ -55,6 +57,16 @@ const SCRIPT_PATIENCE: Duration = Duration::from_millis(1500);
 const STDERR_TAIL: usize = 4096;
 /// With less shared memory, in bytes, Chromium crashes on large pages.
 const LEAST_SHARED_MEMORY: u64 = 512 << 20;
+/// How much of a page that its scripts made is read, in UTF-16 units.
+const MAX_RENDERED: u32 = 3_000_000;
+/// How often a page that its scripts make is scrolled to its end, or its "more" button clicked.
+const MAX_SCROLLS: u32 = 12;
+/// The part of an element that must lie inside the product's picture for it to be cut out of there.
+const INSIDE: f64 = 0.95;
+/// Room around an element in its picture, in CSS pixels.
+const MARGIN: f64 = 4.0;
+/// Pictures that one page may need beside the product's own, for elements that lie outside of it.
+const MAX_EXTRA_SHOTS: usize = 3;
 /// A product further down or to the right than this many CSS pixels is not looked for.
 const FARTHEST: f64 = 50_000.0;
 /// A thumbnail fits inside a square of this many pixels.
@@ -110,13 +122,193 @@ pub struct CaptureRules {
     pub max_width: u32,
     /// The picture is cut off below this many CSS pixels.
     pub max_height: u32,
+    /// Parts of the page that get pictures of their own.
+    pub elements: Vec<ElementRule>,
+    /// Whether the product's pictures are waited for.
+    pub wait_for_images: bool,
+    /// Instead of the browser's own.
+    pub user_agent: Option<String>,
+    /// Instead of [`BrowserSettings::page_timeout`].
+    pub timeout: Option<Duration>,
 }
 
 impl Default for CaptureRules {
     fn default() -> CaptureRules {
         let selectors = ["[itemtype*=\"schema.org/Product\"]", ".product-detail", ".product", "main", "body"];
-        CaptureRules { selectors: selectors.map(String::from).to_vec(), max_width: 2000, max_height: 2500 }
+        CaptureRules {
+            selectors: selectors.map(String::from).to_vec(),
+            max_width: 2000,
+            max_height: 2500,
+            elements: ElementKind::ALL.map(ElementRule::usual).to_vec(),
+            wait_for_images: true,
+            user_agent: None,
+            timeout: None,
+        }
     }
+}
+
+/// A part of a product page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ElementKind {
+    ProductImage,
+    Title,
+    ArticleNumber,
+    Description,
+    /// Prices by quantity.
+    PriceTable,
+    /// The one price; left out where there is a table.
+    Price,
+}
+
+impl ElementKind {
+    pub const ALL: [ElementKind; 6] = [
+        ElementKind::ProductImage,
+        ElementKind::Title,
+        ElementKind::ArticleNumber,
+        ElementKind::Description,
+        ElementKind::PriceTable,
+        ElementKind::Price,
+    ];
+
+    /// As files and rows are called.
+    pub fn word(self) -> &'static str {
+        match self {
+            ElementKind::ProductImage => "product-image",
+            ElementKind::Title => "title",
+            ElementKind::ArticleNumber => "article-number",
+            ElementKind::Description => "description",
+            ElementKind::PriceTable => "price-table",
+            ElementKind::Price => "price",
+        }
+    }
+}
+
+/// How a part of a product page is found.
+#[derive(Clone, Debug)]
+pub struct ElementRule {
+    pub kind: ElementKind,
+    /// CSS selectors, best first. Where none matches, what the element's text looks like decides.
+    pub selectors: Vec<String>,
+}
+
+impl ElementRule {
+    /// What known shop systems call it.
+    pub fn usual(kind: ElementKind) -> ElementRule {
+        let selectors: &[&str] = match kind {
+            ElementKind::ProductImage => &[
+                "[itemprop=image]",
+                ".product-detail-media img, .gallery-slider-image, .product-image-container img",
+                ".woocommerce-product-gallery__image img, .product__media img, .fotorama__img, .gallery-placeholder__image",
+                "img",
+            ],
+            ElementKind::Title => &[
+                ".product-detail-name, .product_title, .product__title, .page-title",
+                "h1",
+                "[itemprop=name]",
+            ],
+            ElementKind::ArticleNumber => &[
+                ".product-detail-ordernumber-container, .product-detail-ordernumber",
+                "[itemprop=sku]",
+                ".sku_wrapper, .product.attribute.sku, .product__sku, .sku",
+            ],
+            ElementKind::Description => &[
+                ".product-detail-description-text, .product-detail-description",
+                "[itemprop=description]",
+                ".woocommerce-product-details__short-description, #tab-description",
+                ".product.attribute.description, .product.attribute.overview, .product__description",
+            ],
+            ElementKind::PriceTable => &[
+                ".product-block-prices-grid, .product-block-prices, .product-detail-tiers",
+                ".prices-tier, .tier-prices, .tiered-pricing-table, table[class*=tier], table[class*=staffel]",
+            ],
+            ElementKind::Price => &[
+                ".product-detail-price",
+                "p.price, .price__current, .price-item--regular, .price__regular, .product__price, .price-final_price",
+                "[itemprop=price]",
+                ".price",
+            ],
+        };
+        ElementRule { kind, selectors: selectors.iter().map(ToString::to_string).collect() }
+    }
+}
+
+/// What kind of prices a page shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    SinglePrice,
+    TieredPrice,
+    Unknown,
+}
+
+impl Layout {
+    /// As rows and frontends call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Layout::SinglePrice => "single_price",
+            Layout::TieredPrice => "tiered_price",
+            Layout::Unknown => "unknown",
+        }
+    }
+}
+
+/// The picture of a part of a page.
+#[derive(Clone, Debug)]
+pub struct Element {
+    pub kind: ElementKind,
+    /// Where it stands.
+    pub place: Place,
+    pub png: Bytes,
+    /// Width of `png` in pixels.
+    pub width: u32,
+    /// Height of `png` in pixels.
+    pub height: u32,
+}
+
+/// A box on a page, in CSS pixels from its top left corner.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Place {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+impl Place {
+    /// What a page says of itself, within bounds.
+    fn tamed(self, max_width: f64, max_height: f64) -> Place {
+        Place {
+            x: self.x.clamp(0.0, FARTHEST),
+            y: self.y.clamp(0.0, FARTHEST),
+            width: self.width.clamp(1.0, max_width),
+            height: self.height.clamp(1.0, max_height),
+        }
+    }
+
+    fn with_margin(self) -> Place {
+        let (x, y) = ((self.x - MARGIN).max(0.0), (self.y - MARGIN).max(0.0));
+        Place { x, y, width: self.x + self.width + MARGIN - x, height: self.y + self.height + MARGIN - y }
+    }
+
+    /// What both have in common; `None` for nothing.
+    fn common(self, other: Place) -> Option<Place> {
+        let (x, y) = (self.x.max(other.x), self.y.max(other.y));
+        let width = (self.x + self.width).min(other.x + other.width) - x;
+        let height = (self.y + self.height).min(other.y + other.height) - y;
+        (width >= 1.0 && height >= 1.0).then_some(Place { x, y, width, height })
+    }
+
+    fn clip(self) -> Clip {
+        Clip { x: self.x, y: self.y, width: self.width.ceil(), height: self.height.ceil(), scale: 1.0 }
+    }
+}
+
+/// A page as its scripts made it.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    pub html: String,
+    /// Where redirects led to.
+    pub final_url: Url,
 }
 
 /// The picture of one page.
@@ -134,6 +326,9 @@ pub struct Capture {
     pub final_url: Url,
     /// Whether the page had finished loading; false when `settle_timeout` cut it short.
     pub complete: bool,
+    /// At most one of each kind.
+    pub elements: Vec<Element>,
+    pub layout: Layout,
 }
 
 impl fmt::Debug for Capture {
@@ -202,24 +397,48 @@ impl BrowserPool {
 
     /// Opens `url` in a fresh, empty browser context and takes a picture of the product.
     pub async fn capture(&self, url: &Url, rules: &CaptureRules) -> Result<Capture, CaptureError> {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(CaptureError::Navigation(format!(
-                "only http and https are opened, not {}:",
-                url.scheme()
-            )));
-        }
-        let tab = self.tab().await?;
-        let limit = self.settings.page_timeout;
-        let shot = tokio::select! {
-            () = tab.context.chromium.gone() => Err(CaptureError::Crashed("the browser is gone".into())),
-            shot = timeout(limit, shoot(&tab, &self.settings, url, rules)) => {
-                shot.unwrap_or(Err(CaptureError::Timeout(limit)))
-            }
-        }?;
-        drop(tab);
+        let visit =
+            async |tab: &Tab, visit: Visit<'_>| photograph(tab, visit, &self.settings, url, rules).await;
+        let shot = self.visit(rules, visit).await?;
         tokio::task::spawn_blocking(move || shot.develop())
             .await
             .map_err(|error| CaptureError::Crashed(error.to_string()))?
+    }
+
+    /// Opens `url` in a fresh, empty browser context and reads what its scripts have made of it, to the end of a list
+    /// that grows when it is scrolled, within bounds.
+    pub async fn read(&self, url: &Url, rules: &CaptureRules) -> Result<Rendered, CaptureError> {
+        let visit =
+            async |tab: &Tab, visit: Visit<'_>| read_page(tab, visit, &self.settings, url, rules).await;
+        self.visit(rules, visit).await
+    }
+
+    /// Something done in a tab of its own, with everything that a page may do to spoil it listened to.
+    async fn visit<T>(
+        &self,
+        rules: &CaptureRules,
+        work: impl AsyncFnOnce(&Tab, Visit<'_>) -> Result<T, CaptureError>,
+    ) -> Result<T, CaptureError> {
+        let tab = self.tab().await?;
+        let limit = rules.timeout.unwrap_or(self.settings.page_timeout);
+        let visit = async {
+            if let Some(agent) = &rules.user_agent {
+                tab.page.set_user_agent(agent.as_str()).await?;
+            }
+            let mut incidents = Incidents::of(&tab).await?;
+            let loads = tab.page.event_listener::<EventLoadEventFired>().await?;
+            let document = Notify::new();
+            // Incidents come first: a refused page has a load event too.
+            tokio::select! {
+                biased;
+                incident = incidents.first(&tab.page, &document) => Err(incident),
+                done = work(&tab, Visit { loads, document: &document }) => done,
+            }
+        };
+        tokio::select! {
+            () = tab.context.chromium.gone() => Err(CaptureError::Crashed("the browser is gone".into())),
+            done = timeout(limit, visit) => done.unwrap_or(Err(CaptureError::Timeout(limit))),
+        }
     }
 
     /// Ends the browser and waits until its processes and its profile are gone. Captures under way fail,
@@ -268,12 +487,24 @@ fn closed() -> CaptureError {
 // ---------------------------------------------------------------------------------------------------------------
 // One capture
 
+/// What tells how far a page is.
+struct Visit<'a> {
+    loads: EventStream<EventLoadEventFired>,
+    /// The document has arrived.
+    document: &'a Notify,
+}
+
 /// The picture as Chromium gave it, before it is looked at.
 struct Shot {
     png: Vec<u8>,
+    /// What it shows of the page.
+    place: Place,
     title: String,
     final_url: Url,
     complete: bool,
+    elements: Vec<FoundElement>,
+    /// Pictures of those elements that `png` does not show, by their place in the list.
+    extra: Vec<(usize, Vec<u8>)>,
 }
 
 impl Shot {
@@ -290,6 +521,50 @@ impl Shot {
         Resizer::new().resize(&picture, &mut thumbnail, None).map_err(|e| unreadable(&e))?;
         let mut thumbnail_png = Cursor::new(Vec::new());
         thumbnail.write_to(&mut thumbnail_png, ImageFormat::Png).map_err(|e| unreadable(&e))?;
+        let mut elements = Vec::new();
+        for (at, found) in self.elements.iter().enumerate() {
+            if let Some((_, png)) = self.extra.iter().find(|(of, _)| *of == at) {
+                let size =
+                    image::load_from_memory_with_format(png, ImageFormat::Png).map_err(|e| unreadable(&e))?;
+                elements.push(Element {
+                    kind: found.kind,
+                    place: found.place,
+                    png: png.clone().into(),
+                    width: size.width(),
+                    height: size.height(),
+                });
+            } else if let Some(part) = found.place.with_margin().common(self.place) {
+                let pixels = f64::from(width) / self.place.width.ceil();
+                let part = picture.crop_imm(
+                    ((part.x - self.place.x) * pixels).round() as u32,
+                    ((part.y - self.place.y) * pixels).round() as u32,
+                    ((part.width * pixels).round() as u32).max(1),
+                    ((part.height * pixels).round() as u32).max(1),
+                );
+                if part.width() == 0 || part.height() == 0 {
+                    continue;
+                }
+                let mut png = Vec::new();
+                // Small pictures that are seldom looked at: time counts for more than bytes.
+                let encoder =
+                    PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive);
+                // Chromium's pictures have an alpha channel that says nothing.
+                part.to_rgb8().write_with_encoder(encoder).map_err(|e| unreadable(&e))?;
+                elements.push(Element {
+                    kind: found.kind,
+                    place: found.place,
+                    png: png.into(),
+                    width: part.width(),
+                    height: part.height(),
+                });
+            }
+        }
+        let has = |kind| elements.iter().any(|element: &Element| element.kind == kind);
+        let layout = match () {
+            () if has(ElementKind::PriceTable) => Layout::TieredPrice,
+            () if has(ElementKind::Price) => Layout::SinglePrice,
+            () => Layout::Unknown,
+        };
         Ok(Capture {
             png: self.png.into(),
             width,
@@ -298,24 +573,9 @@ impl Shot {
             title: self.title,
             final_url: self.final_url,
             complete: self.complete,
+            elements,
+            layout,
         })
-    }
-}
-
-async fn shoot(
-    tab: &Tab,
-    settings: &BrowserSettings,
-    url: &Url,
-    rules: &CaptureRules,
-) -> Result<Shot, CaptureError> {
-    let mut incidents = Incidents::of(tab).await?;
-    let loads = tab.page.event_listener::<EventLoadEventFired>().await?;
-    let document = Notify::new();
-    // Incidents come first: a refused page has a load event too.
-    tokio::select! {
-        biased;
-        incident = incidents.first(&tab.page, &document) => Err(incident),
-        shot = photograph(tab, loads, &document, settings, url, rules) => shot,
     }
 }
 
@@ -370,7 +630,11 @@ impl Tab {
 
     /// Evaluates `expression`. A page that is too busy to answer within `patience` has its script cut off,
     /// once.
-    async fn ask(&self, expression: &str, patience: Duration) -> Result<Answer, CaptureError> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        expression: &str,
+        patience: Duration,
+    ) -> Result<T, CaptureError> {
         if let Ok(answer) = timeout(patience, self.evaluate(expression)).await {
             return Ok(answer?);
         }
@@ -385,7 +649,7 @@ impl Tab {
     }
 
     /// In a world of its own, where the page's scripts can neither see nor spoil it.
-    async fn evaluate(&self, expression: &str) -> Result<Answer, CdpError> {
+    async fn evaluate<T: DeserializeOwned>(&self, expression: &str) -> Result<T, CdpError> {
         let world = self.page.execute(CreateIsolatedWorldParams::new(self.frame.clone())).await?;
         let mut question = EvaluateParams::new(expression);
         question.context_id = Some(world.result.execution_context_id);
@@ -465,23 +729,85 @@ impl Incidents {
 /// What [`PREPARE`] finds out.
 #[derive(Deserialize)]
 struct Answer {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
+    area: Place,
     title: String,
     url: Url,
     complete: bool,
+    elements: Vec<FoundElement>,
+}
+
+/// A part of the page that was looked for.
+#[derive(Clone, Copy, Deserialize)]
+struct FoundElement {
+    kind: ElementKind,
+    place: Place,
+}
+
+/// What [`READ`] finds.
+#[derive(Deserialize)]
+struct ReadAnswer {
+    html: String,
+    url: Url,
 }
 
 /// Answers dialogs with no before they open: a loop of dialogs is then a loop like any other, and can be cut
 /// off. Those that open all the same (before a page is left, in frames) are dismissed when they do.
 const NO_DIALOGS: &str = "alert = print = () => {}; confirm = () => false; prompt = () => null;";
 
-/// Finds the product's area, hides what floats above it (cookie banners, chat windows), waits for its
-/// pictures and fonts, and measures it in CSS pixels from the document's top left corner. Runs in a world of
+/// Clicks the button that agrees to cookies, if there is one that leads nowhere else, and waits a moment for its
+/// banner to go. Open shadow trees are looked into. Whether there was one.
+const CONSENT: &str = r#"(async () => {
+    const texts = ['alle cookies akzeptieren', 'alle akzeptieren', 'accept all cookies', 'accept all', 'akzeptieren',
+        'alles akzeptieren', 'allen zustimmen', 'accept cookies', 'allow all', 'agree to all'];
+    const roots = [document];
+    for (const element of [...document.querySelectorAll('*')].slice(0, 5000)) {
+        if (element.shadowRoot && roots.length < 20) roots.push(element.shadowRoot);
+    }
+    const leadsNowhere = link => !link.getAttribute('href') || /^(#|javascript:)/i.test(link.getAttribute('href'));
+    const buttons = roots
+        .flatMap(root => [...root.querySelectorAll('button, [role=button], input[type=button], input[type=submit], a')])
+        .slice(0, 1000)
+        .filter(button => button.tagName !== 'A' || leadsNowhere(button))
+        .map(button => [button, (button.innerText || button.value || '').trim().toLowerCase()])
+        .filter(([, text]) => text && text.length < 60);
+    const shows = button => {
+        const { width, height } = button.getBoundingClientRect();
+        return button.isConnected && width > 0 && height > 0 && getComputedStyle(button).visibility === 'visible';
+    };
+    for (const text of texts) {
+        const [button] = buttons.find(([button, says]) => says.includes(text) && shows(button)) ?? [];
+        if (!button) continue;
+        button.click();
+        for (let waited = 0; waited < 500 && shows(button); waited += 25) {
+            await new Promise(done => setTimeout(done, 25));
+        }
+        return true;
+    }
+    return false;
+})()"#;
+
+/// Reads the page to the end of a list that grows when it is scrolled or asked for more.
+const READ: &str = r#"(async ({ rounds, budget, limit }) => {
+    const until = performance.now() + budget;
+    const more = /^(mehr (laden|anzeigen)|weitere (artikel|produkte)( laden| anzeigen)?|load more|show more)\b/i;
+    const grown = () => document.querySelectorAll('a[href]').length;
+    for (let round = 0; round < rounds && performance.now() < until; round++) {
+        const before = grown();
+        scrollTo(0, Math.max(document.documentElement.scrollHeight, document.scrollingElement?.scrollHeight ?? 0));
+        const button = [...document.querySelectorAll('button, [role=button]')].slice(0, 500)
+            .find(button => more.test((button.innerText || '').trim()) && !button.disabled);
+        button?.click();
+        const patience = Math.min(until, performance.now() + 500);
+        while (grown() === before && performance.now() < patience) await new Promise(done => setTimeout(done, 25));
+        if (grown() === before) break;
+    }
+    return { html: document.documentElement.outerHTML.slice(0, limit), url: location.href };
+})"#;
+
+/// Finds the product's area and its parts, hides what floats above it (cookie banners, chat windows), waits for its
+/// pictures and fonts, and measures everything in CSS pixels from the document's top left corner. Runs in a world of
 /// its own.
-const PREPARE: &str = r#"(async ({ selectors, budget }) => {
+const PREPARE: &str = r#"(async ({ selectors, budget, elements, images: wait }) => {
     const size = element => { const box = element.getBoundingClientRect(); return box.width * box.height; };
     const visible = element => {
         const box = element.getBoundingClientRect();
@@ -502,6 +828,12 @@ const PREPARE: &str = r#"(async ({ selectors, budget }) => {
             element.style.setProperty('visibility', 'hidden', 'important');
         }
     }
+    const banners = '#onetrust-consent-sdk, #CybotCookiebotDialog, #usercentrics-root, #uc-center-container, ' +
+        '.cookie-permission-container, .js-cookie-configuration, #cookie-law-info-bar, .cc-window, .cky-consent-container, ' +
+        '#BorlabsCookieBox, #cmpbox, #didomi-host, .cookie-banner, .cookie-consent, .cookie-notice, #cookie-notice';
+    for (const banner of [...document.querySelectorAll(banners)].slice(0, 50)) {
+        if (!banner.contains(area)) banner.style.setProperty('display', 'none', 'important');
+    }
 
     const images = [...area.querySelectorAll('img')].slice(0, 200);
     for (const image of images) image.loading = 'eager';
@@ -510,29 +842,74 @@ const PREPARE: &str = r#"(async ({ selectors, budget }) => {
         image.addEventListener('error', done, { once: true });
     });
     const complete = await Promise.race([
-        Promise.all([document.fonts.ready, ...images.map(loaded)]).then(() => true),
+        Promise.all([document.fonts.ready, ...(wait ? images.map(loaded) : [])]).then(() => true),
         new Promise(done => setTimeout(done, budget, false)),
     ]);
 
     scrollTo(0, 0);
-    const { left, top, width, height } = area.getBoundingClientRect();
+    const place = element => {
+        const { left, top, width, height } = element.getBoundingClientRect();
+        return { x: left + scrollX, y: top + scrollY, width, height };
+    };
+    const shows = element => {
+        const { width, height } = element.getBoundingClientRect();
+        return width >= 8 && height >= 8 && getComputedStyle(element).visibility === 'visible';
+    };
+    const own = element => [...element.childNodes].filter(node => node.nodeType === 3)
+        .map(node => node.data.slice(0, 200)).join(' ').trim();
+    const money = /(\d[.,]\d{2}\s*(€|EUR))|((€|EUR|\$|£)\s*\d)/;
+    const inside = () => [...area.querySelectorAll('*')].slice(0, 3000);
+    // What is looked for by what it says, where no selector finds it.
+    const guesses = {
+        'article-number': () => inside().find(element => shows(element) &&
+            /^(art\.?\s*-?\s*nr|artikel\s*-?\s*(nr|nummer)|sku|item (no|number|#)|bestell\s*-?\s*(nr|nummer))/i.test(own(element))),
+        'price-table': () => [...area.querySelectorAll('table')].slice(0, 50).find(table => shows(table) &&
+            table.rows.length > 1 && money.test(table.innerText.slice(0, 5000)) &&
+            /(ab|from|>=?)\s*\d+|staffel|\d+\s*(stück|stk|pcs|\+)|menge|quantity|qty/i.test(table.innerText.slice(0, 5000))),
+        'price': () => inside().filter(element => money.test(own(element)) && !element.closest('table') && shows(element))
+            .sort((a, b) => parseFloat(getComputedStyle(b).fontSize) - parseFloat(getComputedStyle(a).fontSize))[0],
+    };
+    const found = [];
+    for (const { kind, selectors } of elements) {
+        if (kind === 'price' && found.some(({ kind }) => kind === 'price-table')) continue;
+        let element;
+        for (const root of [area, document]) {
+            for (const selector of selectors) {
+                // Pictures of related products stand elsewhere on the page.
+                if (root === document && selector === 'img') continue;
+                let matches = [];
+                try { matches = [...root.querySelectorAll(selector)].slice(0, 200).filter(shows); } catch {}
+                if (kind === 'product-image') {
+                    matches = matches.filter(image => image.getBoundingClientRect().width > 100)
+                        .sort((a, b) => size(b) - size(a));
+                }
+                element = matches[0];
+                if (element) break;
+            }
+            element ??= root === area ? guesses[kind]?.() : undefined;
+            if (element) break;
+        }
+        if (element) found.push({ kind, place: place(element) });
+    }
     return {
-        x: left + scrollX, y: top + scrollY, width, height, complete,
+        area: place(area), complete, elements: found,
         title: document.title.slice(0, 1000), url: location.href,
     };
 })"#;
 
-/// Opens the page, lets it settle, measures the product's area and takes the picture.
-async fn photograph(
+/// Opens the page and lets it settle. Whether it had loaded in time.
+async fn open(
     tab: &Tab,
-    mut loads: EventStream<EventLoadEventFired>,
-    document: &Notify,
+    visit: &mut Visit<'_>,
     settings: &BrowserSettings,
     url: &Url,
-    rules: &CaptureRules,
-) -> Result<Shot, CaptureError> {
+) -> Result<bool, CaptureError> {
+    if !matches!(url.scheme(), "http" | "https") {
+        let why = format!("only http and https are opened, not {}:", url.scheme());
+        return Err(CaptureError::Navigation(why));
+    }
     let settled = async {
-        document.notified().await;
+        visit.document.notified().await;
         tokio::time::sleep(settings.settle_timeout).await;
     };
     // `goto` ends when every frame has loaded, which a page can put off for ever; what matters are its
@@ -540,43 +917,106 @@ async fn photograph(
     let opening = tab.page.goto(url.as_str()).fuse();
     tokio::pin!(opening);
     let loaded = tokio::select! {
-        Some(_) = loads.next() => true,
+        Some(_) = visit.loads.next() => true,
         opened = &mut opening => opened.map(|_| true).map_err(not_opened)?,
         () = settled => false,
     };
-    let budget = if loaded { settings.settle_timeout } else { Duration::ZERO };
-    let order = json!({ "selectors": rules.selectors, "budget": budget.as_millis() as u64 });
-    let answer = tab.ask(&format!("{PREPARE}({order})"), budget + SCRIPT_PATIENCE).await?;
-
-    if !matches!(answer.url.scheme(), "http" | "https") {
+    let address: String = tab.ask("location.href", SCRIPT_PATIENCE).await?;
+    if !address.starts_with("http") {
         // Chromium's own error page, or still the empty one because there was nothing to show.
         let opened = timeout(SCRIPT_PATIENCE, opening).await;
         let reason = CdpError::msg("there is no page at this address");
         return Err(not_opened(opened.ok().and_then(Result::err).unwrap_or(reason)));
     }
+    Ok(loaded)
+}
 
-    let (left, top) = (answer.x.clamp(0.0, FARTHEST), answer.y.clamp(0.0, FARTHEST));
+/// Agrees to cookies. A page that goes elsewhere because of it is waited for.
+async fn agree(tab: &Tab, visit: &mut Visit<'_>, settings: &BrowserSettings) {
+    let asked: Result<bool, CaptureError> = tab.ask(CONSENT, SCRIPT_PATIENCE).await;
+    if let Err(error) = asked {
+        tracing::debug!(%error, "a page went elsewhere when it was agreed to its cookies");
+        let _ = timeout(settings.settle_timeout, visit.loads.next()).await;
+    }
+}
+
+/// Opens the page, measures the product's area and its parts, and takes the picture.
+async fn photograph(
+    tab: &Tab,
+    mut visit: Visit<'_>,
+    settings: &BrowserSettings,
+    url: &Url,
+    rules: &CaptureRules,
+) -> Result<Shot, CaptureError> {
+    let loaded = open(tab, &mut visit, settings, url).await?;
+    agree(tab, &mut visit, settings).await;
+    let budget = if loaded { settings.settle_timeout } else { Duration::ZERO };
+    let elements: Vec<serde_json::Value> =
+        rules.elements.iter().map(|rule| json!({ "kind": rule.kind, "selectors": rule.selectors })).collect();
+    let order = json!({
+        "selectors": rules.selectors,
+        "budget": budget.as_millis() as u64,
+        "elements": elements,
+        "images": rules.wait_for_images,
+    });
+    let answer: Answer = tab.ask(&format!("{PREPARE}({order})"), budget + SCRIPT_PATIENCE).await?;
+    let place = answer.area.tamed(f64::from(rules.max_width), f64::from(rules.max_height));
+    let tamed = |found: &FoundElement| FoundElement {
+        kind: found.kind,
+        place: found.place.tamed(f64::from(rules.max_width), f64::from(rules.max_height)),
+    };
+    let elements: Vec<FoundElement> =
+        answer.elements.iter().take(ElementKind::ALL.len()).map(tamed).collect();
+    let png = picture(tab, place).await?;
+    let mut extra = Vec::new();
+    for (at, element) in elements.iter().enumerate() {
+        let shown = element.place.common(place).map_or(0.0, |part| part.width * part.height);
+        let is_shown = shown >= INSIDE * element.place.width * element.place.height;
+        if !is_shown && extra.len() < MAX_EXTRA_SHOTS {
+            extra.push((at, picture(tab, element.place.with_margin()).await?));
+        }
+    }
+    Ok(Shot {
+        png,
+        place,
+        title: answer.title.chars().filter(|c| !c.is_control()).collect(),
+        final_url: answer.url,
+        complete: loaded && answer.complete,
+        elements,
+        extra,
+    })
+}
+
+/// The picture of a part of the page.
+async fn picture(tab: &Tab, place: Place) -> Result<Vec<u8>, CaptureError> {
     let png = CaptureScreenshotParams {
         format: Some(CaptureScreenshotFormat::Png),
         quality: None,
-        clip: Some(Clip {
-            x: left,
-            y: top,
-            width: answer.width.clamp(1.0, f64::from(rules.max_width)).ceil(),
-            height: answer.height.clamp(1.0, f64::from(rules.max_height)).ceil(),
-            scale: 1.0,
-        }),
+        clip: Some(place.clip()),
         from_surface: Some(true),
         // Without it everything below the window is blank.
         capture_beyond_viewport: Some(true),
         optimize_for_speed: None,
     };
-    Ok(Shot {
-        png: tab.page.screenshot(chromiumoxide::page::ScreenshotParams::from(png)).await?,
-        title: answer.title,
-        final_url: answer.url,
-        complete: loaded && answer.complete,
-    })
+    Ok(tab.page.screenshot(chromiumoxide::page::ScreenshotParams::from(png)).await?)
+}
+
+/// Opens the page and reads what its scripts made of it.
+async fn read_page(
+    tab: &Tab,
+    mut visit: Visit<'_>,
+    settings: &BrowserSettings,
+    url: &Url,
+    rules: &CaptureRules,
+) -> Result<Rendered, CaptureError> {
+    open(tab, &mut visit, settings, url).await?;
+    agree(tab, &mut visit, settings).await;
+    let limit = rules.timeout.unwrap_or(settings.page_timeout);
+    // Something must be left of the page's time for the answer.
+    let budget = settings.settle_timeout.min(limit / 2);
+    let order = json!({ "rounds": MAX_SCROLLS, "budget": budget.as_millis() as u64, "limit": MAX_RENDERED });
+    let read: ReadAnswer = tab.ask(&format!("{READ}({order})"), budget + SCRIPT_PATIENCE).await?;
+    Ok(Rendered { html: read.html, final_url: read.url })
 }
 
 fn not_opened(error: CdpError) -> CaptureError {
@@ -1069,6 +1509,27 @@ mod tests {
             "/banner" => page(&format!(
                 "{PRODUCT}<div style='position:fixed;inset:0;background:#f0f'>Alle Cookies akzeptieren</div>"
             )),
+            "/consent" => page(&format!(
+                "{PRODUCT}<div id=banner style='position:absolute;inset:0;background:#f0f'><p>Kekse?</p>\
+                 <button onclick=\"document.title = 'wrong'\">Einstellungen</button>\
+                 <button onclick=\"banner.remove(); document.title = 'agreed'\">Alle Cookies akzeptieren</button></div>"
+            )),
+            "/consent-reload" => page(&format!(
+                "{PRODUCT}<script>if (!document.cookie) document.write(\
+                 `<div id=banner style='position:absolute;inset:0;background:#f0f'>\
+                 <button onclick=\"document.cookie='ok=1'; location.reload()\">Alle akzeptieren</button></div>`)</script>"
+            )),
+            "/list" => page(
+                "<title>Liste</title><ul id=list></ul><button onclick='more()'>Mehr laden</button><script>
+                 let n = 0;
+                 const more = () => { for (let i = 0; i < 5 && n < 15; i++) list.innerHTML += `<li><a href='/p/${++n}'>${n}</a>` };
+                 more()</script>",
+            ),
+            "/endless" => page(
+                "<div id=list style='height:3000px'></div><script>
+                 let n = 0;
+                 onscroll = () => { list.innerHTML += `<p style='height:3000px'><a href='/p/${++n}'>${n}</a>` }</script>",
+            ),
             "/hostile" => page(&format!(
                 "{PRODUCT}<script>document.querySelectorAll = () => [];\
                  Element.prototype.getBoundingClientRect = () => ({{ width: 1e9, height: 1e9 }})</script>"
@@ -1273,6 +1734,67 @@ mod tests {
             assert_eq!((capture.width, capture.height), (plain.width, plain.height), "{path}");
             assert_eq!(capture.png, plain.png, "{path}");
         }
+        pool.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_parts_of_a_product_have_pictures_of_their_own() {
+        let shop = Shop::open().await;
+        let pool = shop.pool();
+        let capture = pool.capture(&at("/product"), &rules()).await.unwrap();
+        assert_eq!(capture.layout, Layout::TieredPrice);
+        let kinds: Vec<&str> = capture.elements.iter().map(|element| element.kind.word()).collect();
+        assert_eq!(kinds, ["title", "article-number", "price-table"]);
+        let engine = tokio::task::spawn_blocking(|| OcrEngine::new("deu+eng", 1, Duration::from_secs(60)))
+            .await
+            .unwrap()
+            .unwrap();
+        for (element, says) in capture.elements.iter().zip(["Drehstuhl Zürich", "SW10042", "119,50"]) {
+            let picture = image::load_from_memory(&element.png).unwrap();
+            assert_eq!((picture.width(), picture.height()), (element.width, element.height));
+            let expected = (element.place.width + MARGIN) * 1.5;
+            assert!((f64::from(element.width) - expected).abs() < 8.0, "{element:?}");
+            let text = engine.read(element.png.clone()).await.unwrap().text;
+            assert!(text.contains(says), "{says} in {text}");
+        }
+        pool.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_part_outside_of_the_products_area_is_photographed_by_itself() {
+        let shop = Shop::open().await;
+        let pool = shop.pool();
+        let menu = ElementRule { kind: ElementKind::Title, selectors: vec!["nav".into()] };
+        let rules = CaptureRules { elements: vec![menu], ..rules() };
+        let capture = pool.capture(&at("/product"), &rules).await.unwrap();
+        let [menu] = &capture.elements[..] else { panic!("{:?}", capture.elements) };
+        assert_eq!((menu.width, menu.height), (1926, 456), "1280 × 300 and the margins, at scale 1.5");
+        assert_eq!(pixel(&menu.png, 900, 200), [0x33, 0x66, 0x99]);
+        pool.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cookie_banner_is_agreed_to_and_covers_nothing() {
+        let shop = Shop::open().await;
+        let pool = shop.pool();
+        let plain = pool.capture(&at("/product"), &rules()).await.unwrap();
+        for path in ["/consent", "/consent-reload"] {
+            let capture = pool.capture(&at(path), &rules()).await.unwrap();
+            assert!(capture.png == plain.png, "{path}");
+            assert_eq!(capture.title == "agreed", path == "/consent", "{}", capture.title);
+        }
+        pool.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_list_that_scripts_make_is_read_to_its_end_and_an_endless_one_for_a_while() {
+        let shop = Shop::open().await;
+        let pool = shop.pool();
+        let list = pool.read(&at("/list"), &rules()).await.unwrap();
+        assert_eq!(list.html.matches("href=\"/p/").count(), 15, "{}", list.html);
+        let endless = pool.read(&at("/endless"), &rules()).await.unwrap();
+        let read = endless.html.matches("href=\"/p/").count();
+        assert!((5..200).contains(&read), "{read}");
         pool.close().await;
     }
 

@@ -496,7 +496,8 @@ fn clean(text: &str, limit: usize) -> Option<String> {
 
 fn collapse(text: &str, limit: usize) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let text: String = words.join(" ").chars().take(limit).collect();
+    // Postgres takes no U+0000, and nobody wants to see the others.
+    let text: String = words.join(" ").chars().filter(|c| !c.is_control()).take(limit).collect();
     (!text.is_empty()).then_some(text)
 }
 
