@@ -21,6 +21,13 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 #[derive(Debug)]
 pub struct Error(Rejection);
 
+impl Error {
+    /// What was refused, for an API that words it in its own way.
+    pub(super) fn rejection(self) -> Rejection {
+        self.0
+    }
+}
+
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
         Error(rejection)

@@ -21,8 +21,9 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use error::{Json, body_rejection, internal, objects_failed};
+pub use objects::{Kept, serve_object};
 pub use openapi::described;
-pub use pictures::Pictures;
+pub use pictures::{Pictures, Readable};
 pub use reader::Live;
 pub use server::{Shell, serve};
 

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     event::format_timestamp,
     job::{Code, Rejection},
-    store::{Artifact, BlobsError, Showing, disposition},
+    store::{Artifact, Showing, disposition},
 };
 
 /// Longest key that is looked up.
@@ -166,12 +166,51 @@ pub async fn get(
         .addresses()
         .check(&wanted.key, wanted.showing(&transform), expires, query.signature.as_deref())
         .map_err(|denied| Rejection::new(Code::Forbidden, denied.to_string()))?;
-    let (source, mut shown) = wanted.find(&api).await?;
+    let (source, shown) = wanted.find(&api).await?;
+    let kept = left.map_or(Kept::ForEver, Kept::Until);
+    let served = serve(&api, &shown, &headers, kept, &wanted.download).await;
+    match (served, wanted.transform) {
+        (Err(Rejection { code: Code::RouteNotFound, .. }), Some(transform)) => {
+            let shown = api.pictures.again(&shown, &source, transform).await?;
+            Ok(serve(&api, &shown, &headers, kept, &wanted.download).await?)
+        }
+        (served, _) => Ok(served?),
+    }
+}
+
+/// How long who is given an object may keep it.
+#[derive(Clone, Copy)]
+pub enum Kept {
+    /// As long as the settings say: keys are never reused.
+    ForEver,
+    /// As long as its signed address is good.
+    Until(Duration),
+    /// So many seconds: the address may mean another object later.
+    For(u32),
+}
+
+/// An object as an answer, for `If-None-Match` and one `Range`.
+pub async fn serve_object(
+    api: &Api,
+    shown: &Artifact,
+    headers: &HeaderMap,
+    kept: Kept,
+) -> Result<Response<Body>, Rejection> {
+    serve(api, shown, headers, kept, "").await
+}
+
+async fn serve(
+    api: &Api,
+    shown: &Artifact,
+    headers: &HeaderMap,
+    kept: Kept,
+    download: &str,
+) -> Result<Response<Body>, Rejection> {
     let tag = format!("\"{}\"", &shown.sha256);
-    let about = About { tag: &tag, max_age: api.max_age, left, download: &wanted.download };
+    let about = About { tag: &tag, max_age: api.max_age, kept, download };
     if headers.get_all(header::IF_NONE_MATCH).iter().any(|given| names_tag(given, &tag)) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        about.describe(response.headers_mut(), &shown);
+        about.describe(response.headers_mut(), shown);
         return Ok(response);
     }
     // A range of another version is of no use to who asks for it.
@@ -188,15 +227,8 @@ pub async fn get(
         }
     };
     let partial = range.is_some();
-    let range = range.map(GetRange::Bounded);
-    let object = match (api.blobs.get(&shown.key, range.clone()).await, wanted.transform) {
-        (Err(BlobsError::NotFound(_)), Some(transform)) => {
-            shown = api.pictures.again(&shown, &source, transform).await?;
-            api.blobs.get(&shown.key, range).await
-        }
-        (other, _) => other,
-    }
-    .map_err(|error| missing(&error))?;
+    let object =
+        api.blobs.get(&shown.key, range.map(GetRange::Bounded)).await.map_err(|error| missing(&error))?;
     let mut response = Response::new(Body::from(object.bytes));
     if partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -204,7 +236,7 @@ pub async fn get(
             format!("bytes {}-{}/{}", object.range.start, object.range.end.saturating_sub(1), object.size);
         insert(response.headers_mut(), header::CONTENT_RANGE, &value);
     }
-    about.describe(response.headers_mut(), &shown);
+    about.describe(response.headers_mut(), shown);
     Ok(response)
 }
 
@@ -279,8 +311,7 @@ pub async fn show(
 struct About<'a> {
     tag: &'a str,
     max_age: Duration,
-    /// How long its address is still good, if it ends.
-    left: Option<Duration>,
+    kept: Kept,
     /// Empty to show it.
     download: &'a str,
 }
@@ -288,13 +319,14 @@ struct About<'a> {
 impl About<'_> {
     fn describe(&self, headers: &mut HeaderMap, artifact: &Artifact) {
         // Who may see it now need not be let see it later by a cache in between.
-        let (whose, age) = match self.left {
-            None => ("public", self.max_age),
-            Some(left) => ("private", self.max_age.min(left)),
+        let kept = match self.kept {
+            Kept::ForEver => format!("public, max-age={}, immutable", self.max_age.as_secs()),
+            Kept::Until(left) => format!("private, max-age={}, immutable", self.max_age.min(left).as_secs()),
+            Kept::For(seconds) => format!("public, max-age={seconds}"),
         };
         insert(headers, header::CONTENT_TYPE, &artifact.content_type);
         insert(headers, header::ETAG, self.tag);
-        insert(headers, header::CACHE_CONTROL, &format!("{whose}, max-age={}, immutable", age.as_secs()));
+        insert(headers, header::CACHE_CONTROL, &kept);
         insert(headers, header::ACCEPT_RANGES, "bytes");
         // Pictures of strangers' pages are shown, never run.
         insert(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");

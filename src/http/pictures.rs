@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture, future::Shared};
 use tokio::sync::Semaphore;
 
 use super::{
     internal, objects_failed,
-    transform::{Format, Transform, Unshowable},
+    transform::{self, Format, Transform, Unshowable},
 };
 use crate::{
     config,
@@ -23,6 +24,8 @@ use crate::{
 const AT_ONCE: usize = 2;
 /// Pictures that are being made or wait for it; more are refused for the moment.
 const MOST_WAITING: usize = 64;
+/// The sides of a thumbnail, in pixels.
+const THUMBNAIL: u32 = 400;
 /// Largest object that is looked at, in bytes.
 const MAX_SOURCE: i64 = 64 << 20;
 
@@ -38,6 +41,9 @@ struct Inner {
     blobs: Blobs,
     max_bytes: u64,
     places: Semaphore,
+    /// The same for pictures that people send, and how many of these may wait.
+    uploads: Semaphore,
+    upload_queue: Semaphore,
     /// Those that are being made, by key.
     flights: Mutex<HashMap<String, Flight>>,
 }
@@ -49,6 +55,8 @@ impl Pictures {
             blobs,
             max_bytes: settings.max_derived,
             places: Semaphore::new(AT_ONCE),
+            uploads: Semaphore::new(1),
+            upload_queue: Semaphore::new(MOST_WAITING),
             flights: Mutex::default(),
         }))
     }
@@ -145,6 +153,46 @@ impl Pictures {
 
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<String, Flight>> {
         self.0.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stranger's picture, made fit to be kept and read.
+pub struct Readable {
+    pub png: Bytes,
+    /// Fits inside [`THUMBNAIL`].
+    pub thumbnail: Bytes,
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Pictures {
+    /// Looks at a picture that somebody sends: PNG, JPEG or WebP becomes a PNG that holds nothing but the picture.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if it is none; [`Code::TooLarge`]; [`Code::Unavailable`] when too many come at once.
+    pub async fn take_in(&self, bytes: Bytes) -> Result<Readable, Rejection> {
+        let places = &self.0.uploads;
+        let Ok(_waiting) = self.0.upload_queue.try_acquire() else {
+            return Err(Rejection::new(
+                Code::Unavailable,
+                "Too many pictures come at once; try again in a moment.",
+            ));
+        };
+        // Never closed, so a permit always comes.
+        let _permit = places.acquire().await;
+        let taken = tokio::task::spawn_blocking(move || {
+            let (picture, _) = transform::decode(&bytes)?;
+            let (width, height) = (picture.width(), picture.height());
+            let png = transform::encode(&picture, Format::Png, 100)?.into();
+            let thumbnail = transform::fit(picture, Some(THUMBNAIL), Some(THUMBNAIL))?;
+            let thumbnail = transform::encode(&thumbnail, Format::Png, 100)?.into();
+            Ok(Readable { png, thumbnail, width, height })
+        });
+        let failed = "The picture could not be looked at; the server's log tells why.";
+        taken.await.map_err(|_| Rejection::new(Code::Internal, failed))?.map_err(|why: Unshowable| {
+            let code = if why == Unshowable::TooLarge { Code::TooLarge } else { Code::InvalidRequest };
+            Rejection::new(code, format!("A picture cannot be taken: {why}."))
+        })
     }
 }
 

@@ -47,6 +47,16 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Waits for a job's end, for so long at the most and no longer than a request may; returns whether it came.
+    pub async fn until_ended(&self, job: JobId, wait: Duration) -> Result<bool, Rejection> {
+        let mut reader = Reader::open(self, job, 0).await.map_err(Error::rejection)?;
+        let end = async { while reader.next().await.is_some() {} };
+        let waited = tokio::time::timeout(wait.min(self.longest_wait), self.stop.run_until_cancelled(end));
+        Ok(matches!(waited.await, Ok(Some(()))))
+    }
+}
+
 /// What a reader is told.
 pub enum News {
     Event(Arc<Recorded>),

@@ -167,23 +167,27 @@ impl Transform {
     pub fn apply(self, source: &[u8]) -> Result<Vec<u8>, Unshowable> {
         let (picture, format) = decode(source)?;
         let settled = self.settled(format);
-        let picture = self.fit(picture)?;
-        encode(picture, settled.format.unwrap_or(format), settled.quality.unwrap_or(USUAL_QUALITY))
+        let picture = fit(picture, self.width, self.height)?;
+        encode(&picture, settled.format.unwrap_or(format), settled.quality.unwrap_or(USUAL_QUALITY))
     }
+}
 
-    fn fit(self, picture: DynamicImage) -> Result<DynamicImage, Unshowable> {
-        let shrink =
-            |most: Option<u32>, side: u32| most.map_or(1.0, |most| f64::from(most) / f64::from(side));
-        let (width, height) = (picture.width(), picture.height());
-        let shrink = shrink(self.width, width).min(shrink(self.height, height));
-        if shrink >= 1.0 {
-            return Ok(picture);
-        }
-        let side = |side: u32| ((f64::from(side) * shrink).round() as u32).max(1);
-        let mut fitted = DynamicImage::new(side(width), side(height), picture.color());
-        Resizer::new().resize(&picture, &mut fitted, None).map_err(|e| Unshowable::Broken(e.to_string()))?;
-        Ok(fitted)
+/// A picture no wider and no higher than this.
+pub fn fit(
+    picture: DynamicImage,
+    most_wide: Option<u32>,
+    most_high: Option<u32>,
+) -> Result<DynamicImage, Unshowable> {
+    let shrink = |most: Option<u32>, side: u32| most.map_or(1.0, |most| f64::from(most) / f64::from(side));
+    let (width, height) = (picture.width(), picture.height());
+    let shrink = shrink(most_wide, width).min(shrink(most_high, height));
+    if shrink >= 1.0 {
+        return Ok(picture);
     }
+    let side = |side: u32| ((f64::from(side) * shrink).round() as u32).max(1);
+    let mut fitted = DynamicImage::new(side(width), side(height), picture.color());
+    Resizer::new().resize(&picture, &mut fitted, None).map_err(|e| Unshowable::Broken(e.to_string()))?;
+    Ok(fitted)
 }
 
 /// Unpacks a stranger's picture within limits, turned as its camera was held.
@@ -220,26 +224,26 @@ pub fn decode(source: &[u8]) -> Result<(DynamicImage, Format), Unshowable> {
 }
 
 /// Packs a picture, and nothing but the picture.
-pub fn encode(picture: DynamicImage, format: Format, quality: u8) -> Result<Vec<u8>, Unshowable> {
+pub fn encode(picture: &DynamicImage, format: Format, quality: u8) -> Result<Vec<u8>, Unshowable> {
     let mut out = Cursor::new(Vec::new());
     match format {
         Format::Png => picture.write_to(&mut out, ImageFormat::Png),
         Format::Jpg => on_white(picture).write_with_encoder(JpegEncoder::new_with_quality(&mut out, quality)),
         Format::Webp if picture.color().has_alpha() => {
-            DynamicImage::from(picture.into_rgba8()).write_to(&mut out, ImageFormat::WebP)
+            DynamicImage::from(picture.to_rgba8()).write_to(&mut out, ImageFormat::WebP)
         }
-        Format::Webp => DynamicImage::from(picture.into_rgb8()).write_to(&mut out, ImageFormat::WebP),
+        Format::Webp => DynamicImage::from(picture.to_rgb8()).write_to(&mut out, ImageFormat::WebP),
     }
     .map_err(|error| Unshowable::Broken(error.to_string()))?;
     Ok(out.into_inner())
 }
 
 /// What shines through is white: JPEG knows no transparency.
-fn on_white(picture: DynamicImage) -> DynamicImage {
+fn on_white(picture: &DynamicImage) -> DynamicImage {
     if !picture.color().has_alpha() {
-        return picture.into_rgb8().into();
+        return picture.to_rgb8().into();
     }
-    let picture = picture.into_rgba8();
+    let picture = picture.to_rgba8();
     let blend = |value: u8, alpha: u8| {
         let (value, alpha) = (u32::from(value), u32::from(alpha));
         ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
@@ -259,7 +263,7 @@ mod tests {
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let picture = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 128]));
-        encode(picture.into(), Format::Png, 80).unwrap()
+        encode(&picture.into(), Format::Png, 80).unwrap()
     }
 
     fn apply(text: &str, source: &[u8]) -> (DynamicImage, Format) {
@@ -324,7 +328,7 @@ mod tests {
     fn formats_turn_into_each_other_and_keep_their_colours() {
         for source in [Format::Png, Format::Jpg, Format::Webp] {
             let flat = RgbImage::from_pixel(64, 64, Rgb([200, 30, 90]));
-            let bytes = encode(flat.into(), source, 90).unwrap();
+            let bytes = encode(&flat.into(), source, 90).unwrap();
             for target in ["png", "jpg", "webp"] {
                 let (picture, _) = apply(&format!("f-{target},w-50"), &bytes);
                 let Rgb(found) = *picture.into_rgb8().get_pixel(20, 20);
@@ -332,7 +336,7 @@ mod tests {
                 assert!(off < 6, "{source:?} to {target}: {found:?}");
             }
         }
-        let clear = encode(RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 0])).into(), Format::Png, 80).unwrap();
+        let clear = encode(&RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 0])).into(), Format::Png, 80).unwrap();
         assert_eq!(apply("f-jpg,q-100", &clear).0.into_rgb8().get_pixel(4, 4), &Rgb([255; 3]));
     }
 
@@ -353,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_picture_is_turned_as_its_camera_was_held_and_tells_nothing_else_of_it() {
-        let jpeg = encode(RgbImage::new(300, 100).into(), Format::Jpg, 80).unwrap();
+        let jpeg = encode(&RgbImage::new(300, 100).into(), Format::Jpg, 80).unwrap();
         let source = with_exif(&jpeg);
         assert!(source.windows(7).any(|part| part == b"GEHEIME"));
         let made = "w-400,f-jpg".parse::<Transform>().unwrap().apply(&source).unwrap();

@@ -224,6 +224,25 @@ impl Blobs {
         Ok((size, Some(hexadecimal(&sha256.finalize()))))
     }
 
+    /// Makes an object be there under another key too.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<(), BlobsError> {
+        let parsed = |key: &str| path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()));
+        self.store.copy(&parsed(from)?, &parsed(to)?).await.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => BlobsError::NotFound(from.to_owned()),
+            other => BlobsError::Failed(other),
+        })
+    }
+
+    /// Removes all objects below a folder.
+    pub async fn delete_below(&self, folder: &str) -> Result<(), BlobsError> {
+        let folder = path::Path::from(folder);
+        let mut found = self.store.list(Some(&folder));
+        while let Some(object) = found.try_next().await.map_err(BlobsError::Failed)? {
+            self.store.delete(&object.location).await.map_err(BlobsError::Failed)?;
+        }
+        Ok(())
+    }
+
     /// Removes an object; one that is not there is no error.
     pub async fn delete(&self, key: &str) -> Result<(), BlobsError> {
         match self.store.delete(&path::Path::from(key)).await {

@@ -40,7 +40,7 @@ pub use journal::{Head, Recorded, Transient};
 pub use products::{Import, ListedRow, NewImport};
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use sessions::{Resumed, Room, RoomChanges};
-pub use tasks::{Claimed, Lease, NewTask};
+pub use tasks::{Claimed, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
 
 use crate::{

@@ -274,9 +274,13 @@ async fn a_picture_comes_in_another_size_which_is_made_once_however_many_ask_at_
     }
     assert_eq!(status(&server, &format!("{url}?tr=w-300,h-300,f-jpg,q-80")).await, 200);
     assert_eq!(sqlx::query_as(made).fetch_one(&mut database).await.ok(), Some((1_i64, 1_i64)));
-    for (code, bad) in
-        [(400, "tr:w-9000"), (400, "tr:blur-3"), (400, "tr:"), (404, "tr:w-50/tr:w-50"), (404, "tr:w-50/..%2f..%2f")]
-    {
+    for (code, bad) in [
+        (400, "tr:w-9000"),
+        (400, "tr:blur-3"),
+        (400, "tr:"),
+        (404, "tr:w-50/tr:w-50"),
+        (404, "tr:w-50/..%2f..%2f"),
+    ] {
         assert_eq!(status(&server, &url.replace("/cdn/", &format!("/cdn/{bad}/"))).await, code, "{bad}");
     }
 

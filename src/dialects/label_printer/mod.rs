@@ -3,8 +3,10 @@
 mod answer;
 mod form;
 mod health;
+mod images;
 mod job_labels;
 mod jobs;
+mod ocr;
 mod poll;
 mod start;
 mod test_run;
@@ -41,6 +43,7 @@ fn automation() -> OpenApiRouter<Api> {
         .route("/api/automation/jobs/{id}/labels", get(job_labels::list))
         .route("/api/automation/jobs/{id}/labels/{index}", get(job_labels::picture))
         .route("/api/automation/stats", get(jobs::stats))
+        .merge(ocr::routes())
 }
 
 /// Routes that refuse with `{success: false, error, message?}`: all others.
@@ -48,6 +51,7 @@ fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .route("/api/test-websocket/run", post(test_run::run))
         .routes(routes!(health::show))
+        .merge(images::routes())
         .layer(map_response(answer::say_success))
 }
 

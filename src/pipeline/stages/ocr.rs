@@ -1,22 +1,13 @@
 //! OCR: what a screenshot says, checked against what the page declares.
 
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-
 use super::{Context, StageError, column, json, match_products, payload};
 use crate::{
     event::{OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted},
     job::Stage,
     pipeline::tools::fields::{cross_check, read_fields},
     product::ProductFacts,
-    store::{Change, Claimed, NewTask, OcrRow, Row},
+    store::{Change, Claimed, NewTask, OcrRow, ReadItem as Item, Row},
 };
-
-/// A screenshot to be read.
-#[derive(Serialize, Deserialize)]
-pub struct Item {
-    pub screenshot_id: Uuid,
-}
 
 pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
     let Item { screenshot_id } = payload(task)?;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Context, StageError, json, ocr, payload};
+use super::{Context, StageError, json, payload};
 use crate::{
     event::{ScreenshotCaptured, ScreenshotUploaded},
-    job::{CrawlOptions, Stage},
+    job::CrawlOptions,
     pipeline::tools::browser::{CaptureRules, ElementKind, ElementRule},
     product::ProductFacts,
     store::{Change, Claimed, ElementRow, NewTask, Row, ScreenshotRow},
@@ -87,13 +87,13 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
             file_size,
         }));
     }
-    let next = NewTask::new(
-        Stage::Ocr,
-        task.ordinal,
-        job.derive("ocr", &id.to_string()),
-        &ocr::Item { screenshot_id: id },
-    )?;
-    Ok(Change { rows, tasks: vec![next], events: vec![captured.into(), uploaded.into()], ..Change::default() })
+    let next = NewTask::read(job, task.ordinal, id)?;
+    Ok(Change {
+        rows,
+        tasks: vec![next],
+        events: vec![captured.into(), uploaded.into()],
+        ..Change::default()
+    })
 }
 
 /// What the job's options make of a capture.

@@ -190,7 +190,8 @@ async fn check(body: Result<Json<CheckBody>, JsonRejection>) -> Result<Response,
     let matched_by = match_result.get("matchedBy").unwrap_or(&Value::Null);
     let matched_by = MatchedBy::deserialize(matched_by)
         .map_err(|_| bad("matchedBy must be articleNumber, ean, productName or fuzzy."))?;
-    let confidence = ["matchScore", "confidence", "score"].iter().find_map(|key| match_result.get(*key)?.as_f64());
+    let confidence =
+        ["matchScore", "confidence", "score"].iter().find_map(|key| match_result.get(*key)?.as_f64());
     let confidence = confidence
         .filter(|confidence| (0.0..=1.0).contains(confidence))
         .ok_or_else(|| bad("matchScore must be a number from 0 to 1."))?;
@@ -291,12 +292,11 @@ async fn work<T: Send + 'static>(
     // Never closed, so a permit always comes.
     let _permit = PLACES.acquire().await;
     let worked = tokio::task::spawn_blocking(move || {
-        let list = price_list::from_objects(&rows, Limits::default()).map_err(|error| bad(error.to_string()))?;
+        let list =
+            price_list::from_objects(&rows, Limits::default()).map_err(|error| bad(error.to_string()))?;
         let listed = list.products.into_iter().enumerate();
-        let listed = listed.map(|(place, product)| ListedFacts {
-            id: Uuid::from_u128(place as u128),
-            facts: product.facts,
-        });
+        let listed = listed
+            .map(|(place, product)| ListedFacts { id: Uuid::from_u128(place as u128), facts: product.facts });
         let matcher = Matcher::new(listed.collect());
         if matcher.is_empty() {
             let first = list.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
@@ -386,9 +386,13 @@ mod tests {
         let readings = json!([{ "ean": "4006381333931" }, { "productName": "Schreibtisch 160cm" }, { "productName": "Lampe" }]);
         let body = json!({ "ocrResults": readings, "excelData": list(), "config": { "threshold": 0.7 } });
         let found = body_of(find_all(posted(body)).await).await;
-        let matched: Vec<_> = found["results"].as_array().unwrap().iter().map(|one| &one["matchedBy"]).collect();
+        let matched: Vec<_> =
+            found["results"].as_array().unwrap().iter().map(|one| &one["matchedBy"]).collect();
         assert_eq!(matched, ["ean", "productName", "none"]);
-        assert_eq!((&found["report"]["exactMatches"], &found["report"]["fuzzyMatches"]), (&json!(1), &json!(1)));
+        assert_eq!(
+            (&found["report"]["exactMatches"], &found["report"]["fuzzyMatches"]),
+            (&json!(1), &json!(1))
+        );
         let body = json!({ "ocrData": { "productName": "Schreibtisch" }, "excelData": list(), "topN": 1 });
         let best = body_of(find_best(posted(body)).await).await;
         assert_eq!(best["matches"][0]["matchedData"]["articleNumber"], "A-1002");

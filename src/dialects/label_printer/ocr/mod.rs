@@ -26,7 +26,7 @@ use super::answer::{Id, Refusal, RefusalBody, objects_failed, success};
 use crate::{
     event::JobType,
     http::Api,
-    job::{JobConfig, JobId, Plan},
+    job::{CrawlOptions, JobConfig, JobId, Plan},
     store::{Artifact, Blobs, BlobsError, NewJob, NewTask, Row, ScreenshotRow},
 };
 
@@ -202,6 +202,7 @@ impl Reading {
             follow_pagination: false,
             import_id: None,
             match_threshold: api.limits.match_threshold,
+            crawl: CrawlOptions::default(),
         };
         let mut tasks = Vec::with_capacity(stored.len());
         let mut rows = Vec::with_capacity(stored.len() * 3);
@@ -209,7 +210,8 @@ impl Reading {
             tasks.push(NewTask::read(job, row.ordinal, row.id)?);
             rows.extend([Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)]);
         }
-        let new = NewJob { config: Some(config), rows, tasks, ..NewJob::unplanned(job, JobType::Automation, name) };
+        let new =
+            NewJob { config: Some(config), rows, tasks, ..NewJob::unplanned(job, JobType::Automation, name) };
         let begun = api.store.create(new).await.map_err(Refusal::from);
         discard_unless(&api.blobs, job, begun).await?;
         Ok(Reading { job })
@@ -269,6 +271,8 @@ async fn store(api: &Api, job: JobId, place: usize, picture: Picture) -> Result<
         file_size,
         complete: true,
         page_facts: json!({}),
+        layout_type: "unknown".into(),
+        page_title: String::new(),
     };
     Ok(Stored { image, thumbnail, row })
 }
@@ -288,8 +292,7 @@ async fn copy(api: &Api, job: JobId, row: ScreenshotRow) -> Result<Stored, Refus
     };
     let image = copied(&row.image_key, "screenshots").await?;
     let thumbnail = copied(&row.thumbnail_key, "thumbnails").await?;
-    let row =
-        ScreenshotRow { id, image_key: image.key.clone(), thumbnail_key: thumbnail.key.clone(), ..row };
+    let row = ScreenshotRow { id, image_key: image.key.clone(), thumbnail_key: thumbnail.key.clone(), ..row };
     Ok(Stored { image, thumbnail, row })
 }
 

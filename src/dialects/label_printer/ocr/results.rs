@@ -90,7 +90,8 @@ struct ReadBox {
 }
 
 fn done(api: &Api, row: &OcrRow, screenshot: Option<&ScreenshotRow>) -> Result<Value, StoreError> {
-    let corrupt = |error: serde_json::Error| StoreError::Corrupt { table: "ocr_results", detail: error.to_string() };
+    let corrupt =
+        |error: serde_json::Error| StoreError::Corrupt { table: "ocr_results", detail: error.to_string() };
     let facts = ProductFacts::deserialize(&row.facts).map_err(corrupt)?;
     let read = Read::deserialize(&row.reading).map_err(corrupt)?;
     let mut data = match poll::product(&facts) {

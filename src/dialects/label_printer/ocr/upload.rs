@@ -46,9 +46,9 @@ impl Pictures {
     pub async fn of(_: &Api, mut request: Request, field: &str, most: usize) -> Result<Pictures, Refusal> {
         let limit = (MAX_PICTURE * most).min(MAX_FORM) + (1 << 20);
         DefaultBodyLimit::max(limit).apply(&mut request);
-        let parts = Multipart::from_request(request, &()).await.map_err(|_| {
-            bad(format!("Send the picture as multipart/form-data in the field {field}."))
-        })?;
+        let parts = Multipart::from_request(request, &())
+            .await
+            .map_err(|_| bad(format!("Send the picture as multipart/form-data in the field {field}.")))?;
         Ok(Pictures { parts, field: field.to_owned(), left: most, most, fields: 0 })
     }
 
@@ -60,7 +60,10 @@ impl Pictures {
             if name.trim_end_matches("[]") != self.field {
                 self.fields += 1;
                 if part.file_name().is_some() || self.fields > MAX_FIELDS {
-                    return Err(bad(format!("Send pictures in the field {}, and no other file.", self.field)));
+                    return Err(bad(format!(
+                        "Send pictures in the field {}, and no other file.",
+                        self.field
+                    )));
                 }
                 continue;
             }
