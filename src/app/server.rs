@@ -134,6 +134,8 @@ impl Server {
             store: store.clone(),
             blobs: blobs.clone(),
             pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
+            public_base: public.as_str().trim_end_matches('/').into(),
+            label_list: config.server.label_list,
             limits,
             max_upload: config.server.max_upload,
             max_age: config.objects.max_age,

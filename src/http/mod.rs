@@ -28,6 +28,7 @@ pub use reader::Live;
 pub use server::{Shell, serve};
 
 use crate::{
+    config::LabelList,
     job::RequestLimits,
     store::{Blobs, Store},
 };
@@ -39,6 +40,10 @@ pub struct Api {
     pub blobs: Blobs,
     /// In other sizes and formats.
     pub pictures: Pictures,
+    /// Where clients reach this server, without a slash at its end.
+    pub public_base: Arc<str>,
+    /// How the library's list of labels is answered.
+    pub label_list: LabelList,
     pub limits: RequestLimits,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,

@@ -1,11 +1,13 @@
 //! The label printer's frontend: `/api/automation/*` and friends, in the shapes that its pages read.
 
 mod answer;
+mod ask;
 mod form;
 mod health;
 mod images;
 mod job_labels;
 mod jobs;
+mod labels;
 mod ocr;
 mod poll;
 mod start;
@@ -52,6 +54,7 @@ fn with_success() -> OpenApiRouter<Api> {
         .route("/api/test-websocket/run", post(test_run::run))
         .routes(routes!(health::show))
         .merge(images::routes())
+        .merge(labels::routes())
         .layer(map_response(answer::say_success))
 }
 
