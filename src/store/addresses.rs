@@ -586,6 +586,49 @@ mod tests {
         );
     }
 
+    /// A server of S3's protocol on a folder, as long as the runtime lives.
+    async fn s3(root: &Path, id: &str, secret: &str) -> std::net::SocketAddr {
+        let mut service = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
+        service.set_auth(s3s::auth::SimpleAuth::from_single(id, secret));
+        let service = service.build();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service.clone()));
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_bucket_takes_what_was_signed_for_it_until_that_ends() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("pictures")).unwrap();
+        std::fs::write(folder.path().join("pictures/a b.png"), "picture").unwrap();
+        let key = BucketKey {
+            id: "the-key".into(),
+            secret: "the-secret".into(),
+            token: None,
+            region: "eu-central-1".into(),
+        };
+        let address = format!("http://{}/pictures/a%20b.png", s3(folder.path(), &key.id, &key.secret).await);
+        let get = async |address: String| {
+            let answer = reqwest::get(address).await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        };
+        let now = Utc::now();
+        let signed = |begins: Timestamp| key.presign(&address, "", begins, 3600);
+        assert_eq!(get(signed(now - chrono::TimeDelta::minutes(59))).await, (200, "picture".into()));
+        let (status, said) = get(signed(now - chrono::TimeDelta::minutes(61))).await;
+        assert!(status == 403 && said.contains("expired"), "{status} {said}");
+        let other = BucketKey { secret: "another-secret".into(), ..key };
+        assert_eq!(get(other.presign(&address, "", now, 3600)).await.0, 403);
+    }
+
     #[test]
     fn a_download_has_a_safe_name() {
         assert_eq!(
