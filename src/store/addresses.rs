@@ -597,7 +597,9 @@ mod tests {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let stream = hyper_util::rt::TokioIo::new(stream);
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service.clone()));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(stream, service.clone()),
+                );
             }
         });
         address

@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
     RetryConfig, local::LocalFileSystem, path, prefix::PrefixStore,
@@ -224,6 +224,12 @@ impl Blobs {
         Ok((size, Some(hexadecimal(&sha256.finalize()))))
     }
 
+    /// The keys of the objects in a folder, which ends with a slash.
+    pub fn keys(&self, folder: &str) -> BoxStream<'static, Result<String, BlobsError>> {
+        let found = self.store.list(Some(&path::Path::from(folder)));
+        found.map_ok(|object| object.location.to_string()).map_err(BlobsError::Failed).boxed()
+    }
+
     /// Makes an object be there under another key too.
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), BlobsError> {
         let parsed = |key: &str| path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()));
@@ -233,12 +239,11 @@ impl Blobs {
         })
     }
 
-    /// Removes all objects below a folder.
+    /// Removes all objects in a folder, which ends with a slash.
     pub async fn delete_below(&self, folder: &str) -> Result<(), BlobsError> {
-        let folder = path::Path::from(folder);
-        let mut found = self.store.list(Some(&folder));
-        while let Some(object) = found.try_next().await.map_err(BlobsError::Failed)? {
-            self.store.delete(&object.location).await.map_err(BlobsError::Failed)?;
+        let mut keys = self.keys(folder);
+        while let Some(key) = keys.try_next().await? {
+            self.delete(&key).await?;
         }
         Ok(())
     }

@@ -10,13 +10,16 @@ mod change;
 mod control;
 mod derived;
 pub mod embedded;
+mod idempotency;
 mod jobs;
 mod journal;
 mod library;
 mod print_layouts;
 mod products;
 mod retention;
+mod retry;
 mod rows;
+mod schedules;
 mod sessions;
 mod slots;
 mod tasks;
@@ -37,14 +40,17 @@ use tokio::sync::{Notify, broadcast, mpsc};
 pub use addresses::{Addresses, Denied, Showing, disposition};
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
-pub use jobs::{JobRecord, NewJob, Page, Slot, Stats};
+pub use idempotency::OnceKey;
+pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
 pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };
 pub use print_layouts::PrintLayout;
 pub use products::{Import, ListedRow, NewImport};
+pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
@@ -113,6 +119,8 @@ pub struct Store {
     stopped: broadcast::Sender<JobId>,
     /// Jobs of one owner that are worked on at once.
     jobs_per_owner: i64,
+    /// How long a key that came with a new job is good for.
+    keep_keys: Duration,
 }
 
 impl Store {
@@ -137,6 +145,7 @@ impl Store {
             new_tasks: Arc::default(),
             stopped: broadcast::channel(STOPPED).0,
             jobs_per_owner: i64::MAX,
+            keep_keys: settings.keep_idempotency_keys,
         };
         Ok((store, receiver))
     }

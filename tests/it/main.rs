@@ -3,6 +3,7 @@
 mod bench;
 mod compat;
 mod contract;
+mod control;
 mod doors;
 mod embedded;
 mod hub;
@@ -12,6 +13,7 @@ mod label_library;
 mod objects;
 mod ocr;
 mod openapi;
+mod print_sheets;
 mod process;
 mod proxy;
 mod queue;

@@ -1,8 +1,15 @@
 //! Objects: in S3, on a real server of its protocol, which refuses what is not signed; with addresses that are signed and
 //! end; and as pictures in other sizes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use jobcast::{
     config::Signed,
@@ -25,6 +32,16 @@ use crate::{
 
 /// An S3 server on a folder, as long as the runtime lives.
 async fn s3(root: &std::path::Path, key: &str, secret: &str) -> SocketAddr {
+    s3_that_may_refuse(root, key, secret, Arc::default()).await
+}
+
+/// One that answers no GET while `refuses` is true.
+async fn s3_that_may_refuse(
+    root: &std::path::Path,
+    key: &str,
+    secret: &str,
+    refuses: Arc<AtomicBool>,
+) -> SocketAddr {
     let mut service = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
     service.set_auth(SimpleAuth::from_single(key, secret));
     let service = service.build();
@@ -33,8 +50,19 @@ async fn s3(root: &std::path::Path, key: &str, secret: &str) -> SocketAddr {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service.clone());
+            let (service, refuses) = (service.clone(), refuses.clone());
+            let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+                let refused = refuses.load(Ordering::Relaxed) && request.method() == "GET";
+                let answer = hyper::service::Service::call(&service, request);
+                async move {
+                    match refused {
+                        true => Ok(hyper::Response::builder().status(403).body(s3s::Body::empty()).unwrap()),
+                        false => answer.await,
+                    }
+                }
+            });
+            let connection =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::spawn(connection);
         }
     });
@@ -398,4 +426,39 @@ async fn an_object_in_a_bucket_is_never_written_over_by_one_that_should_be_new()
     put("first").await.unwrap();
     assert!(matches!(put("second").await, Err(BlobsError::Exists(key)) if key == "a/b.png"));
     assert_eq!(blobs.get("a/b.png", None).await.unwrap().bytes, "first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_whose_object_is_refused_is_tried_again_and_then_says_what_is_wrong() {
+    let _turn = crate::support::heavy().await;
+    let (bucket, folder) = (folder(), folder());
+    std::fs::create_dir(bucket.path().join("pictures")).unwrap();
+    let refuses = Arc::new(AtomicBool::new(true));
+    let endpoint = s3_that_may_refuse(bucket.path(), "the-key", "the-secret", refuses.clone()).await;
+    let endpoint = format!("http://{endpoint}");
+    let settings = [
+        ("JOBCAST__OBJECTS__URL", "s3://pictures/jobcast"),
+        ("JOBCAST__PIPELINE__RETRY_BACKOFF", "10ms"),
+        ("AWS_ENDPOINT", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "the-key"),
+        ("AWS_SECRET_ACCESS_KEY", "the-secret"),
+    ];
+    let server = Process::start(folder.path(), free_port(), &settings).await;
+    let mut picture = std::io::Cursor::new(Vec::new());
+    image::GrayImage::new(60, 40).write_to(&mut picture, image::ImageFormat::Png).unwrap();
+    let part = reqwest::multipart::Part::bytes(picture.into_inner()).file_name("a.png");
+    let form = reqwest::multipart::Form::new().part("screenshot", part);
+    let sent = server.http.post(format!("{}/api/ocr/process", server.base)).multipart(form);
+    let (status, body) = answer(sent.send().await.unwrap()).await;
+    assert_eq!((status, &body["result"]["status"]), (200, &json!("failed")), "{body}");
+    let said = body["result"]["error"].as_str().unwrap();
+    assert!(said.contains("refuses this server's credentials") && !said.contains(&endpoint), "{said}");
+
+    // It is there all the same.
+    refuses.store(false, Ordering::Relaxed);
+    let shown = server.http.get(body["result"]["imageUrl"].as_str().unwrap()).send().await.unwrap();
+    assert_eq!(shown.status().as_u16(), 200);
+    server.kill();
 }

@@ -299,7 +299,7 @@ async fn copy(api: &Api, job: JobId, row: ScreenshotRow) -> Result<Stored, Refus
 /// Removes what was stored for a job that does not come to be.
 async fn discard_unless<T>(blobs: &Blobs, job: JobId, done: Result<T, Refusal>) -> Result<T, Refusal> {
     if done.is_err()
-        && let Err(error) = blobs.delete_below(&format!("jobs/{job}")).await
+        && let Err(error) = blobs.delete_below(&format!("jobs/{job}/")).await
     {
         tracing::warn!(%job, error = error.cause(), "pictures of an upload that failed could not be removed");
     }
