@@ -10,6 +10,7 @@ mod hub;
 mod journal;
 mod kill;
 mod label_library;
+mod lists;
 mod objects;
 mod ocr;
 mod openapi;

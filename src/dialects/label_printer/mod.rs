@@ -1,7 +1,10 @@
 //! The label printer's frontend: `/api/automation/*` and friends, in the shapes that its pages read.
 
 mod answer;
+mod articles;
 mod ask;
+mod excel;
+mod field;
 mod form;
 mod health;
 mod images;
@@ -55,6 +58,8 @@ fn with_success() -> OpenApiRouter<Api> {
         .routes(routes!(test_run::run))
         .routes(routes!(health::show))
         .merge(images::routes())
+        .merge(articles::routes())
+        .merge(excel::routes())
         .merge(labels::routes())
         .merge(print::routes())
         .layer(map_response(answer::say_success))

@@ -299,7 +299,8 @@ async fn work<T: Send + 'static>(
             .map(|(place, product)| ListedFacts { id: Uuid::from_u128(place as u128), facts: product.facts });
         let matcher = Matcher::new(listed.collect());
         if matcher.is_empty() {
-            let first = list.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
+            let first =
+                list.summary.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
             return Err(bad(format!("excelData lists no product.{}", first.unwrap_or_default())));
         }
         Ok(work(&matcher))
