@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 RUN_PACKAGES  := postgresql chromium fonts-liberation tesseract-ocr tesseract-ocr-eng tesseract-ocr-deu \
                  libtesseract-dev libleptonica-dev clang libclang-dev pkg-config
-TEST_PACKAGES := nodejs npm
+TEST_PACKAGES := nodejs npm poppler-utils
 
 # Installs the Debian packages that are not there; a program that is there in another way counts.
 define install

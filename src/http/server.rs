@@ -71,8 +71,13 @@ fn cors(origins: &[String]) -> CorsLayer {
         HeaderName::from_static("last-event-id"),
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
-    let layer =
-        layer.expose_headers([header::LOCATION, header::ETAG, header::CONTENT_RANGE, header::RETRY_AFTER]);
+    let layer = layer.expose_headers([
+        header::LOCATION,
+        header::ETAG,
+        header::CONTENT_RANGE,
+        header::RETRY_AFTER,
+        HeaderName::from_static("x-render-time"),
+    ]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }

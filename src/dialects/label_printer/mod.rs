@@ -7,6 +7,7 @@ mod job_labels;
 mod jobs;
 mod poll;
 mod start;
+mod templates;
 mod test_run;
 mod wish;
 
@@ -41,6 +42,7 @@ fn automation() -> OpenApiRouter<Api> {
         .route("/api/automation/jobs/{id}/labels", get(job_labels::list))
         .route("/api/automation/jobs/{id}/labels/{index}", get(job_labels::picture))
         .route("/api/automation/stats", get(jobs::stats))
+        .merge(templates::routes())
 }
 
 /// Routes that refuse with `{success: false, error, message?}`: all others.
@@ -48,6 +50,7 @@ fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .route("/api/test-websocket/run", post(test_run::run))
         .routes(routes!(health::show))
+        .merge(templates::editor_routes())
         .layer(map_response(answer::say_success))
 }
 
