@@ -114,10 +114,8 @@ pub fn check_pictures(template: &LabelTemplate, blobs: &Blobs) -> Result<(), Ref
 
 /// The soundness of what is stored was looked at when it was written.
 pub fn parse(template: &Template) -> Result<LabelTemplate, Refusal> {
-    let kind = Kind::named(&template.kind).ok_or_else(|| {
-        bad(format!("{} chooses a template for each product; name one of those.", template.name))
-    })?;
-    LabelTemplate::of(&template.id, kind, &template.source).map_err(|error| refused(UNSOUND, &error))
+    LabelTemplate::stored(&template.id, &template.kind, &template.source)
+        .map_err(|error| refused(UNSOUND, &error))
 }
 
 /// A template as the pages read it: its document, with what each of them looks for.
