@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    label::{AUTOMATIC, Kind, LabelData, LabelRenderer, LabelTemplate, choose},
+    label::{AUTOMATIC, LabelData, LabelRenderer, LabelTemplate, choose},
     product::{
         ProductFacts,
         matching::{ListedFacts, Matcher},
@@ -225,9 +225,7 @@ fn gone(id: &str) -> StageError {
 
 /// A stored template, ready to be drawn with.
 fn parse(stored: &Template) -> Result<LabelTemplate, String> {
-    let kind =
-        Kind::named(&stored.kind).ok_or_else(|| format!("{} is no template to draw with", stored.name))?;
-    LabelTemplate::of(&stored.id, kind, &stored.source).map_err(|error| error.to_string())
+    LabelTemplate::stored(&stored.id, &stored.kind, &stored.source).map_err(|error| error.to_string())
 }
 
 /// Loading the languages takes a moment.

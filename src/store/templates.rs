@@ -188,7 +188,12 @@ impl Store {
         let count = async |query: &'static str, tx: &mut sqlx::PgConnection| {
             sqlx::query_scalar::<_, i64>(query).bind(id).fetch_one(tx).await
         };
-        let labels = count("SELECT count(*) FROM labels WHERE template_id = $1", &mut tx).await?;
+        let labels = count(
+            "SELECT count(*) FROM (SELECT id FROM labels WHERE template_id = $1
+                                   UNION SELECT id FROM library_labels WHERE template_id = $1) AS made",
+            &mut tx,
+        )
+        .await?;
         let jobs =
             count("SELECT count(*) FROM jobs WHERE template_id = $1 AND ended_at IS NULL", &mut tx).await?;
         if labels + jobs > 0 {

@@ -259,7 +259,7 @@ fn an_unsound_document_is_refused_with_its_place() {
     };
     let wide =
         |width: Value| json!({ "name": "x", "dimensions": { "width": width, "height": 50 }, "layers": [] });
-    let many: Vec<Value> = vec![layer("text", [1.0, 1.0, 20.0, 5.0], json!({})); 10_000];
+    let many: Vec<Value> = vec![json!({}); 10_000];
     for (document, says) in [
         (
             at(1, &["size", "width"], json!(-5)),
