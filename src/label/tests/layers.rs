@@ -441,7 +441,7 @@ fn digits(count: usize) -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_number_becomes_bars_that_hold_it(number in digits(12), width in 42.0..78.0, height in 8.0..45.0) {
