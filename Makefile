@@ -39,7 +39,7 @@ run:
 	target/release/jobcast demo
 
 test: tests/compat/node_modules/.installed tests/openapi/.venv/.installed
-	@$(call install,$(RUN_PACKAGES))
+	@$(call install,$(RUN_PACKAGES) $(TEST_PACKAGES))
 	cargo build --locked --all-targets
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then target/debug/jobcast postgres -- cargo nextest run --locked; \

@@ -69,6 +69,8 @@ fn cors(origins: &[String]) -> CorsLayer {
         HeaderName::from_static("x-requested-with"),
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("x-idempotency-key"),
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
     let layer = layer.expose_headers([
@@ -76,6 +78,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         header::ETAG,
         header::CONTENT_RANGE,
         header::RETRY_AFTER,
+        super::REPLAYED.0,
         HeaderName::from_static("x-render-time"),
     ]);
     if origins.iter().any(|origin| origin == "*") {

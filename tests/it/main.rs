@@ -3,14 +3,17 @@
 mod bench;
 mod compat;
 mod contract;
+mod control;
 mod doors;
 mod embedded;
 mod hub;
 mod journal;
 mod kill;
 mod label_library;
+mod lists;
 mod objects;
 mod openapi;
+mod print_sheets;
 mod process;
 mod proxy;
 mod queue;
