@@ -144,6 +144,35 @@ impl Blobs {
         self.addresses.of(key)
     }
 
+    /// The key behind a public address of ours; `None` for anything that lies elsewhere.
+    pub fn key_of(&self, address: &str) -> Option<String> {
+        let address = address.split(['?', '#']).next()?;
+        let (before, after) = self.address.split_once("{key}")?;
+        let key = match address.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) {
+            Some(key) => key,
+            // Without a host it is one of this server's.
+            None => address.strip_prefix("/cdn/")?,
+        };
+        let sound = path::Path::parse(key).is_ok_and(|path| !path.as_ref().is_empty());
+        sound.then(|| key.to_owned())
+    }
+
+    /// The object behind a public address of ours, unless it is larger than `most` bytes; `None` for what lies
+    /// elsewhere or is not there.
+    pub async fn own(&self, address: &str, most: usize) -> Result<Option<Bytes>, BlobsError> {
+        let Some(key) = self.key_of(address) else { return Ok(None) };
+        let found = match self.measure(&key, false).await {
+            Ok((size, _)) if size as u64 <= most as u64 => self.get(&key, None).await,
+            Ok(_) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(object) => Ok(Some(object.bytes)),
+            Err(BlobsError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Stores an object; a second time with the same key writes the same object again.
     pub async fn put(&self, key: String, bytes: Bytes, content_type: &str) -> Result<Artifact, BlobsError> {
         self.put_as(key, bytes, content_type, PutMode::Overwrite).await

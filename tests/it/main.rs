@@ -26,6 +26,7 @@ mod retention;
 mod socketio;
 mod stock_client;
 mod support;
+mod templates;
 mod tidy;
 mod verify;
 mod whole_job;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What stands in front of the routes that refuse in a shape of their own.
-const AUTOMATION: &str = "/api/automation/";
+const AUTOMATION: [&str; 3] = ["/api/automation/", "/api/templates", "/api/ocr/"];
 
 /// An answer that says no; [`say_success`] gives it the shape of the routes that it is around.
 #[derive(Clone, Debug)]
@@ -58,6 +58,14 @@ pub struct RefusalBody {
     error: String,
     /// More of it.
     message: Option<String>,
+}
+
+impl Refusal {
+    /// What it says, for an item of a list that cannot be answered with a status.
+    pub fn sentence(&self) -> String {
+        let said = ["message", "error"].iter().find_map(|key| self.body[*key].as_str());
+        said.unwrap_or("it was refused").to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +154,7 @@ pub async fn no_route() -> Refusal {
 /// A route that does not take this method.
 pub async fn no_method(method: Method, uri: Uri) -> Refusal {
     let sentence = format!("{} does not take {method}.", uri.path());
-    if uri.path().starts_with(AUTOMATION) {
+    if AUTOMATION.iter().any(|prefix| uri.path().starts_with(prefix)) {
         Refusal::automation(StatusCode::METHOD_NOT_ALLOWED, sentence)
     } else {
         Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, sentence)

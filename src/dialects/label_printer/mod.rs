@@ -15,6 +15,7 @@ mod ocr;
 mod poll;
 mod print;
 mod start;
+mod templates;
 mod test_run;
 mod wish;
 
@@ -50,6 +51,7 @@ fn automation() -> OpenApiRouter<Api> {
         .routes(routes!(job_labels::picture))
         .routes(routes!(jobs::stats))
         .merge(ocr::routes())
+        .merge(templates::routes())
 }
 
 /// Routes that refuse with `{success: false, error, message?}`: all others.
@@ -62,6 +64,7 @@ fn with_success() -> OpenApiRouter<Api> {
         .merge(excel::routes())
         .merge(labels::routes())
         .merge(print::routes())
+        .merge(templates::editor_routes())
         .layer(map_response(answer::say_success))
 }
 

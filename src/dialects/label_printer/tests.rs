@@ -55,7 +55,13 @@ async fn house() -> House {
         width_mm: 70.0,
         height_mm: 37.0,
         dpi: 300,
-        svg: "<svg xmlns='http://www.w3.org/2000/svg'/>".into(),
+        description: None,
+        kind: "svg".into(),
+        source: "<svg xmlns='http://www.w3.org/2000/svg'/>".into(),
+        built_in: true,
+        auto_match: false,
+        created_at: chrono::Utc::now(),
+        updated_at: chrono::Utc::now(),
     };
     store.put_templates(&[template]).await.unwrap();
     let public = Url::parse("http://jobs.example.com/").unwrap();
