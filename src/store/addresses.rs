@@ -206,11 +206,11 @@ impl Addresses {
     }
 
     /// The key in a public address, whether it was signed or not.
-    fn key_of<'a>(&self, address: &'a str) -> Option<&'a str> {
+    pub(super) fn key_of<'a>(&self, address: &'a str) -> Option<&'a str> {
         let (before, behind) = &self.0.public;
         let rest = address.strip_prefix(before.as_str())?;
         let key = match behind.as_str() {
-            "" => rest.split('?').next()?,
+            "" => rest.split(['?', '#']).next()?,
             behind => rest.split_once(behind)?.0,
         };
         (!key.is_empty() && !key.contains(['\\', '?'])).then_some(key)

@@ -146,12 +146,10 @@ impl Blobs {
 
     /// The key behind a public address of ours; `None` for anything that lies elsewhere.
     pub fn key_of(&self, address: &str) -> Option<String> {
-        let address = address.split(['?', '#']).next()?;
-        let (before, after) = self.address.split_once("{key}")?;
-        let key = match address.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) {
+        let key = match self.addresses.key_of(address) {
             Some(key) => key,
             // Without a host it is one of this server's.
-            None => address.strip_prefix("/cdn/")?,
+            None => address.strip_prefix("/cdn/")?.split(['?', '#']).next()?,
         };
         let sound = path::Path::parse(key).is_ok_and(|path| !path.as_ref().is_empty());
         sound.then(|| key.to_owned())
