@@ -4,9 +4,13 @@
 //! tasks, the job's new state and its events. Nobody tells clients anything directly; what was committed is
 //! announced ([`Announcement`]) and, should an announcement be lost, found again in the journal.
 
+mod addresses;
+mod articles;
 mod blobs;
 mod change;
 mod control;
+mod copy;
+mod derived;
 pub mod embedded;
 mod idempotency;
 mod jobs;
@@ -35,6 +39,10 @@ use sqlx::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
+pub use addresses::{Addresses, Denied, Showing, disposition};
+pub use articles::{
+    Article, ArticleQuery, ArticleRow, ArticleSort, ArticleStats, ArticleUpdate, ArticlesUpdated,
+};
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use idempotency::OnceKey;
@@ -44,12 +52,12 @@ pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };
 pub use print_layouts::PrintLayout;
-pub use products::{Import, ListedRow, NewImport};
+pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
 pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
-pub use tasks::{Claimed, Lease, NewTask};
+pub use tasks::{Claimed, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
 
 use crate::{
@@ -179,7 +187,7 @@ impl Store {
     }
 
     fn announce_progress(&self, job: JobId, progress: JobProgress) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(job, progress.into()))));
+        self.announce(Announcement::Transient(Arc::new(Transient::new(Some(job), progress.into()))));
     }
 }
 

@@ -8,26 +8,20 @@ use axum::{
 use chrono::Utc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
     answer::{Refusal, RefusalBody, status, success},
-    form::{File, Form, unreadable_list},
+    form::{File, Form, READERS, unreadable_list},
     poll,
     wish::Wish,
 };
 use crate::{
     http::{Api, REPLAYED, internal, once_key},
     job::ANONYMOUS,
-    product::price_list::{self, Limits, ListedProduct, PriceList},
+    product::price_list::{self, Limits, PriceList},
     store::{ListedRow, NewImport, OnceKey, StoreError, Submitted},
 };
-
-/// Price lists that are read at once; each may unfold to many times its size.
-static READERS: Semaphore = Semaphore::const_new(2);
-/// Unusable rows that are kept with a price list.
-const KEPT_ERRORS: usize = 1000;
 
 /// Fields of a start. Each option may stand here or in `config`, and in a form as text.
 #[derive(ToSchema)]
@@ -173,10 +167,10 @@ async fn read_list(
     let _permit = READERS.acquire().await;
     let (list, file_name, file_size) = tokio::task::spawn_blocking(read)
         .await
-        .map_err(|_| unreadable_list("The reader failed at this file; the server's log tells why."))?
+        .map_err(|_| unreadable_list("The reader failed at this file; the server's log tells why.".into()))?
         .map_err(|error: price_list::SpreadsheetError| unreadable_list(error.to_string()))?;
     if list.products.is_empty() {
-        let why = list.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
+        let why = list.summary.errors.first().map(|error| format!(" Row {}: {}.", error.row, error.message));
         return Err(unreadable_list(format!("It lists no product.{}", why.unwrap_or_default())));
     }
     Ok(Some(stored(list, file_name, file_size)))
@@ -184,33 +178,20 @@ async fn read_list(
 
 fn stored(list: PriceList, file_name: String, file_size: usize) -> ReadList {
     let errors: Vec<Value> = list
+        .summary
         .errors
         .iter()
-        .take(KEPT_ERRORS)
         .map(|error| json!({ "row": error.row, "column": error.column, "message": error.message }))
         .collect();
     let import = NewImport {
         file_name,
         file_size: file_size as i64,
-        headers: list.headers,
-        products: list.products.into_iter().map(row).collect(),
+        headers: list.summary.headers,
+        products: list.products.into_iter().map(ListedRow::from).collect(),
         errors: errors.into(),
+        error_count: list.summary.error_count as i32,
     };
-    ReadList { import, unusable: list.errors.len() }
-}
-
-fn row(product: ListedProduct) -> ListedRow {
-    let facts = product.facts;
-    let article_number = facts.article_number.unwrap_or_default();
-    ListedRow {
-        name: facts.name.unwrap_or_else(|| article_number.clone()),
-        article_number,
-        description: facts.description,
-        price: facts.price,
-        tiers: json!(facts.tiers),
-        ean: facts.ean,
-        category: product.category,
-    }
+    ReadList { import, unusable: list.summary.error_count as usize }
 }
 
 /// What the server could not do is told in two parts, what the client did wrong in one.
