@@ -1,8 +1,8 @@
 //! Refusals and failures as `/v1` words them: `{"error":{"code","message","retryable"}}`.
 
 use axum::{
-    extract::{FromRequest, Request, rejection::JsonRejection},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::JsonRejection},
+    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     job::{Code, Rejection},
-    store::StoreError,
+    store::{BlobsError, StoreError},
 };
 
 /// Seconds.
@@ -36,6 +36,13 @@ pub struct ErrorDetail {
 /// An answer that says no.
 #[derive(Debug)]
 pub struct Error(Rejection);
+
+impl Error {
+    /// What was refused, for an API that words it in its own way.
+    pub(super) fn rejection(self) -> Rejection {
+        self.0
+    }
+}
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
@@ -71,6 +78,13 @@ pub fn internal(error: StoreError) -> Rejection {
     }
 }
 
+/// What a client may know when the object store fails: an id that stands in the one log line that tells the cause.
+pub fn objects_failed(error: &BlobsError) -> Rejection {
+    let id = Uuid::new_v4();
+    tracing::error!(%id, error = error.cause(), "the object store failed");
+    Rejection::new(Code::Unavailable, format!("The object store does not answer; try again. (id {id})"))
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let Error(Rejection { code, message }) = self;
@@ -95,6 +109,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             Ok(axum::Json(body)) => Ok(Json(body)),
             Err(rejection) => Err(Error(body_rejection(&rejection))),
         }
+    }
+}
+
+/// The `{id}` of a path, as a text that is read by whoever knows what it names.
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named, Error> {
+        // What is no text at all is no id either.
+        let named = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Named(named.map_or_else(|_| String::new(), |Path(id)| id)))
     }
 }
 
