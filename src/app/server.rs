@@ -132,6 +132,8 @@ impl Server {
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
+            public_base: public.as_str().trim_end_matches('/').into(),
+            label_list: config.server.label_list,
             limits,
             max_upload: config.server.max_upload,
             max_age: config.objects.max_age,

@@ -49,6 +49,17 @@ pub struct Server {
     pub request_timeout: Duration,
     pub cors_origins: Vec<String>,
     pub demo_shop: bool,
+    pub label_list: LabelList,
+}
+
+/// What `data` is in the label library's list: two generations of one frontend read it differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelList {
+    /// The labels.
+    Array,
+    /// An object with the labels, their number and the page.
+    Page,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

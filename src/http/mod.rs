@@ -23,6 +23,7 @@ pub use reader::Live;
 pub use server::{Shell, serve};
 
 use crate::{
+    config::LabelList,
     job::RequestLimits,
     store::{Blobs, Store},
 };
@@ -32,6 +33,10 @@ use crate::{
 pub struct Api {
     pub store: Store,
     pub blobs: Blobs,
+    /// Where clients reach this server, without a slash at its end.
+    pub public_base: Arc<str>,
+    /// How the library's list of labels is answered.
+    pub label_list: LabelList,
     pub limits: RequestLimits,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,

@@ -10,6 +10,8 @@ mod control;
 pub mod embedded;
 mod jobs;
 mod journal;
+mod library;
+mod print_layouts;
 mod products;
 mod retention;
 mod rows;
@@ -34,6 +36,10 @@ pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use jobs::{JobRecord, NewJob, Page, Slot, Stats};
 pub use journal::{Head, Recorded, Transient};
+pub use library::{
+    ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
+};
+pub use print_layouts::PrintLayout;
 pub use products::{Import, ListedRow, NewImport};
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use sessions::{Resumed, Room, RoomChanges};

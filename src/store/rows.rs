@@ -124,9 +124,10 @@ pub struct LabelRow {
     pub created_at: Timestamp,
 }
 
-/// Writes one row of a job. Artifacts may have been written by an attempt that did not come to its end.
+/// Writes one row of a job; a label that was drawn also enters the library. Artifacts may have been written by an
+/// attempt that did not come to its end.
 pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Result<(), sqlx::Error> {
-    match row {
+    let statement = match row {
         Row::Artifact(a) => sqlx::query(
             "INSERT INTO artifacts (key, job_id, content_type, size, sha256) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (key) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256",
@@ -224,10 +225,12 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(&l.warnings)
         .bind(&l.error)
         .bind(l.created_at),
+    };
+    statement.execute(&mut *tx).await?;
+    match row {
+        Row::Label(label) if label.error.is_none() => super::library::record(tx, label.id).await,
+        _ => Ok(()),
     }
-    .execute(tx)
-    .await
-    .map(drop)
 }
 
 /// Rows of one table that belong to a job, in the order of their items.

@@ -8,6 +8,7 @@ mod embedded;
 mod hub;
 mod journal;
 mod kill;
+mod label_library;
 mod objects;
 mod openapi;
 mod process;

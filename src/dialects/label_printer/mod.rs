@@ -1,10 +1,12 @@
 //! The label printer's frontend: `/api/automation/*` and friends, in the shapes that its pages read.
 
 mod answer;
+mod ask;
 mod form;
 mod health;
 mod job_labels;
 mod jobs;
+mod labels;
 mod poll;
 mod start;
 mod test_run;
@@ -48,6 +50,7 @@ fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .route("/api/test-websocket/run", post(test_run::run))
         .routes(routes!(health::show))
+        .merge(labels::routes())
         .layer(map_response(answer::say_success))
 }
 

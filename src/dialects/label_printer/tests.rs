@@ -62,6 +62,8 @@ async fn house() -> House {
     let blobs = Blobs::open(&config.objects, folder.path(), &public).unwrap();
     let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await.unwrap();
     let api = Api {
+        public_base: "http://127.0.0.1:3001".into(),
+        label_list: config.server.label_list,
         store: store.clone(),
         blobs: blobs.clone(),
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },

@@ -32,7 +32,8 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
     let template = context.template(&config.template_id).await?;
     let renderer = context.renderer.clone();
-    let data = LabelData { facts: facts.clone(), code_url: Some(product_url).filter(|url| !url.is_empty()) };
+    let code_url = Some(product_url).filter(|url| !url.is_empty());
+    let data = LabelData { facts: facts.clone(), code_url, ..LabelData::default() };
     let began = Instant::now();
     let rendered = tokio::task::spawn_blocking(move || renderer.render(&template, &data))
         .await
