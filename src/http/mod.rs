@@ -15,6 +15,9 @@ use std::{
 };
 
 use axum::routing::{get, post};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use url::Url;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use error::{Json, body_rejection, internal};
@@ -45,7 +48,13 @@ pub struct Api {
     /// False once the server is stopping.
     pub ready: Arc<AtomicBool>,
     pub live: Live,
+    /// Looks at a shop; `None` where jobs are not worked on.
+    pub look: Option<Look>,
 }
+
+/// Looks at one page of a shop and says what was found, or in a sentence why it cannot be looked at. The crawler behind
+/// it is the pipeline's, which routes do not know.
+pub type Look = Arc<dyn Fn(Url) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
 /// All native routes.
 pub fn routes() -> OpenApiRouter<Api> {

@@ -7,6 +7,7 @@
 mod blobs;
 mod change;
 mod control;
+mod crawl_jobs;
 pub mod embedded;
 mod jobs;
 mod journal;

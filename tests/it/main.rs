@@ -3,8 +3,10 @@
 mod bench;
 mod compat;
 mod contract;
+mod crawls;
 mod doors;
 mod embedded;
+mod hostile;
 mod hub;
 mod journal;
 mod kill;

@@ -84,7 +84,8 @@ pub async fn delete(State(api): State<Api>, Id(id): Id) -> Result<Response, Refu
     Ok(success(json!({ "message": "Job deleted" })))
 }
 
-async fn remove(blobs: Blobs, keys: Vec<String>) {
+/// Removes objects whose rows are gone.
+pub async fn remove(blobs: Blobs, keys: Vec<String>) {
     let blobs = &blobs;
     stream::iter(keys)
         .for_each_concurrent(REMOVALS, |key| async move {

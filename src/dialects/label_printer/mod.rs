@@ -2,6 +2,7 @@
 
 mod answer;
 mod ask;
+mod crawler;
 mod form;
 mod health;
 mod job_labels;
@@ -50,6 +51,7 @@ fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .route("/api/test-websocket/run", post(test_run::run))
         .routes(routes!(health::show))
+        .merge(crawler::routes())
         .merge(labels::routes())
         .layer(map_response(answer::say_success))
 }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use quick_xml::{escape::resolve_xml_entity, events::Event};
+use serde_json::{Map, Value, json};
 use texting_robots::Robot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -464,6 +465,63 @@ pub struct Detected {
     pub page: Page,
     /// Whether the page was read from the browser.
     pub is_rendered: bool,
+}
+
+impl Detected {
+    /// Links that are shown of all that were found.
+    const SHOWN: usize = 10;
+
+    /// As routes tell it.
+    pub fn told(&self) -> Value {
+        let Page { product, links, next, has_more, preset, container, .. } = &self.page;
+        let own = || links.iter().filter(|link| link.same_origin);
+        let products: Vec<&str> =
+            own().filter(|link| link.looks_like_product).map(|link| link.url.as_str()).collect();
+        let categories: Vec<&str> = own()
+            .filter(|link| !link.looks_like_product && link.url.path().ends_with('/'))
+            .map(|link| link.url.as_str())
+            .collect();
+        let shown = |all: &[&str]| all.iter().take(Self::SHOWN).map(ToString::to_string).collect::<Vec<_>>();
+        let names = [
+            "productContainer",
+            "productLink",
+            "productImage",
+            "price",
+            "articleNumber",
+            "productName",
+            "description",
+            "nextPageButton",
+            "paginationLinks",
+        ];
+        let selectors: Map<String, Value> = match (preset, container) {
+            (Some(preset), _) => {
+                names.iter().zip(preset.selectors()).map(|(name, css)| ((*name).into(), css.into())).collect()
+            }
+            (None, Some(css)) => Map::from_iter([("productContainer".into(), (*css).into())]),
+            (None, None) => Map::new(),
+        };
+        let kind = match (preset, container, products.is_empty() && product.is_none()) {
+            (Some(preset), ..) => Some(preset.word()),
+            (None, Some(_), _) | (None, None, false) => Some("generic"),
+            (None, None, true) => None,
+        };
+        json!({
+            "shopUrl": self.url,
+            "detected": kind.is_some(),
+            "shopType": kind,
+            "selectors": selectors,
+            "productContainer": container,
+            "productLinks": shown(&products),
+            "productLinkCount": products.len(),
+            "categoryLinks": shown(&categories),
+            "categoryLinkCount": categories.len(),
+            "nextPages": next.iter().take(Self::SHOWN).collect::<Vec<_>>(),
+            "hasMoreButton": has_more,
+            "isProductPage": product.is_some(),
+            "product": product,
+            "renderedInBrowser": self.is_rendered,
+        })
+    }
 }
 
 /// Looks at a shop's start page as a crawl would, robots.txt included, and no further.
@@ -1336,6 +1394,142 @@ mod tests {
         .unwrap();
         crawl.next().await.unwrap();
         assert!(crawl.started_pages <= crawl.report.pages + 2, "{crawl:?}");
+    }
+
+    #[tokio::test]
+    async fn selectors_of_the_job_go_before_every_guess() {
+        let page = |name: &str, price: &str| {
+            text(format!(
+                "<b class=n>{name}</b><i class=z>Nr: {name}-7</i><p class=pr>{price}</p><img class=pic src=/i.png>"
+            ))
+        };
+        let shop = Shop::open(
+            site([
+                (
+                    "/",
+                    text(
+                        "<ul><li class=row><a href=/a/x>x</a><li class=row><a href=/a/y>y</a></ul>\
+                         <div class=product-box><a href=/product/wrong>w</a></div><button class=fwd><a href='/?s=2'>w</a></button>",
+                    ),
+                ),
+                ("/?s=2", text("<ul><li class=row><a href=/a/z>z</a></ul>")),
+                ("/a/x", page("X", "9,50 € statt 12,00 €")),
+                ("/a/y", page("Y", "1.234,50 € inkl. 19 % MwSt.")),
+                ("/a/z", page("Z", "3,00")),
+            ]),
+            at_once,
+        )
+        .await;
+        let css = |text: &str| scraper::Selector::parse(text).ok();
+        let rules = PageRules {
+            product_container: css("li.row"),
+            price: css(".pr"),
+            product_name: css(".n"),
+            article_number: css(".z"),
+            product_image: css(".pic"),
+            next_page_button: css(".fwd"),
+            ..PageRules::default()
+        };
+        let reader = Reader { rules: Arc::new(rules), ..Reader::default() };
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, eager(), reader).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(event) = crawl.next().await {
+            if let CrawlEvent::Product(page) = event {
+                assert!(page.facts.image_url.unwrap().ends_with("/i.png"));
+                found.push((page.facts.article_number.unwrap(), page.facts.price.unwrap()));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, [("X-7".into(), 9.5), ("Y-7".into(), 1234.5), ("Z-7".into(), 3.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_only_a_button_adds_to_is_asked_for_by_number_until_nothing_is_new() {
+        let listing = |from: usize| {
+            let cards: String = (from..from + 3)
+                .map(|n| format!("<div class=product-box><a href=/product/{n}>x</a></div>"))
+                .collect();
+            text(format!("{cards}<button>Mehr laden</button>"))
+        };
+        let mut pages = site([("/", listing(0)), ("/?page=2", listing(3)), ("/?page=3", listing(3))]);
+        for n in 0..6 {
+            pages.insert(format!("/product/{n}"), product(&n.to_string()));
+        }
+        let shop = Shop::open(pages, at_once).await;
+        assert_eq!(skus(&shop.crawl("/", eager()).await.0).len(), 6);
+        let asked = shop.asked();
+        assert!(asked.contains(&"/?page=3".into()) && !asked.contains(&"/?page=4".into()), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_listing_ends_with_its_budget() {
+        let asked_for: Pages = (0..60)
+            .map(|n| {
+                let own = if n == 0 { "/c/".into() } else { format!("/c/?page={n}") };
+                (own, text(format!("<a rel=next href='/c/?page={}'>next</a>", n + 1)))
+            })
+            .collect();
+        let shop = Shop::open(asked_for, at_once).await;
+        let (_, report) = shop.crawl("/c/", CrawlLimits { max_listing_pages: 5, ..eager() }).await;
+        assert_eq!(report.pages, 5);
+    }
+
+    #[tokio::test]
+    async fn each_known_shop_system_is_crawled_by_its_own_places() {
+        for (mark, listing, detail, next) in [
+            (
+                "<body class=woocommerce>",
+                "<li class=product><a class=woocommerce-LoopProduct-link href=/shop/a/hat>x</a></li>",
+                "<h1 class=product_title>Hut</h1><span class=sku>H-1</span><div class=summary><p class=price><span class=amount>9,90 €</span></p></div><div class=single-product></div>",
+                "<a class='next page-numbers' href=/shop/page/2/>→</a>",
+            ),
+            (
+                "<script type='text/x-magento-init'>{}</script><body class=catalog-product-view>",
+                "<div class=product-item-info><a class=product-item-link href=/hat.html>x</a></div>",
+                "<h1 class=page-title>Hut</h1><div class='product attribute sku'><div class=value>H-1</div></div><div class=product-info-price><span data-price-type=finalPrice><span class=price>9,90 €</span></span></div>",
+                "<div class=pages><a class=next href='/?p=2'>x</a></div>",
+            ),
+            (
+                "<link href=/bundles/storefront/x.css>",
+                "<div class='product-box box-standard'><a class=product-name href=/Hut/H-1>x</a></div>",
+                "<div class=product-detail><h1 class=product-detail-name>Hut</h1><span class=product-detail-ordernumber>H-1</span><p class=product-detail-price>9,90 €*</p></div>",
+                "<li class=page-next><input name=p value=2></li>",
+            ),
+            (
+                "<link href=//cdn.shopify.com/x.css>",
+                "<div class=card-wrapper><a href=/products/hat>x</a></div>",
+                "<h1 class=product__title>Hut</h1><p class=product__sku>SKU: H-1</p><div class=price__regular><span class=price-item--regular>€9,90 EUR</span></div>",
+                "<div class=pagination><a rel=next href='/?page=2'>x</a></div>",
+            ),
+        ] {
+            let here: Url = url("http://shop.example/");
+            let list = Page::read(&format!("{mark}{listing}{next}"), &here, &PageRules::default());
+            assert!(list.links[0].looks_like_product, "{listing}");
+            assert_eq!(list.next.len(), 1, "{next}: {:?}", list.next);
+            let product = Page::read(
+                &format!("{mark}{detail}"),
+                &here.join("/products/hat").unwrap(),
+                &PageRules::default(),
+            );
+            let facts = product.product.unwrap_or_else(|| panic!("{detail}"));
+            assert_eq!(
+                (facts.name.as_deref(), facts.article_number.as_deref(), facts.price),
+                (Some("Hut"), Some("H-1"), Some(9.9)),
+                "{detail}"
+            );
+        }
+    }
+
+    #[test]
+    fn pages_of_one_listing_count_as_one() {
+        for (address, of) in [
+            ("http://a/c/?page=7", "c"),
+            ("http://a/c/page/7/", "c"),
+            ("http://a/c/d", "c/d"),
+            ("http://a/", ""),
+        ] {
+            assert_eq!(listing(&url(address)), of, "{address}");
+        }
     }
 
     #[test]

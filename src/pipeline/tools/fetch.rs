@@ -623,4 +623,57 @@ pub(super) mod tests {
         assert!(decode(declared_inside, Some("text/html")).ends_with("<p>€ ü"));
         assert_eq!(decode(b"a\xffb".to_vec(), None), "a\u{fffd}b");
     }
+
+    #[tokio::test]
+    async fn a_compressed_sitemap_is_unpacked_within_bounds() {
+        let pack = |text: &str| {
+            use std::io::Write as _;
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(text.as_bytes()).unwrap();
+            packer.finish().unwrap()
+        };
+        let (small, bomb) = (pack("<urlset/>"), pack(&" ".repeat(20_000_000)));
+        let site = Router::new()
+            .route(
+                "/small.xml.gz",
+                get(move || async move { ([(header::CONTENT_TYPE, "application/gzip")], small) }),
+            )
+            .route(
+                "/bomb.xml.gz",
+                get(move || async move { ([(header::CONTENT_TYPE, "application/x-gzip")], bomb) }),
+            );
+        let site = serve(site).await;
+        let (fetcher, _proxy) = fetcher(&[&site]).await;
+        let at = |path: &str| site.join(path).unwrap();
+        assert_eq!(fetcher.get_sitemap(&at("/small.xml.gz")).await.unwrap().body, "<urlset/>");
+        assert_eq!(fetcher.get_sitemap(&at("/bomb.xml.gz")).await.unwrap().body.len(), 5_000_000);
+        assert!(matches!(fetcher.get(&at("/small.xml.gz")).await, Err(FetchError::NotText(_))));
+    }
+
+    #[tokio::test]
+    async fn a_jobs_user_agent_is_sent_and_robots_rules_are_still_our_own() {
+        let site = Router::new().route(
+            "/",
+            get(|headers: HeaderMap| async move { headers["user-agent"].to_str().unwrap().to_owned() }),
+        );
+        let site = serve(site).await;
+        let (fetcher, _proxy) = fetcher(&[&site]).await;
+        let other = fetcher.adapted(Some("Mozilla/5.0 (test)"), Some(Duration::from_secs(1)));
+        assert_eq!(other.get(&site).await.unwrap().body, "Mozilla/5.0 (test)");
+        assert_eq!(other.robot_name(), "JobcastBot");
+    }
+
+    #[test]
+    fn a_site_may_say_when_to_come_back_in_seconds_or_as_a_date() {
+        let header = |value: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(header("7".into()), Some(Duration::from_secs(7)));
+        let date = (chrono::Utc::now() + Duration::from_secs(60)).to_rfc2822().replace("+0000", "GMT");
+        assert!(header(date.clone()).is_some_and(|wait| wait.as_secs() > 50), "{date}");
+        assert_eq!(header("Wed, 21 Oct 2015 07:28:00 GMT".into()), None);
+        assert_eq!(header("soon".into()), None);
+    }
 }
