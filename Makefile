@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 RUN_PACKAGES  := postgresql chromium fonts-liberation tesseract-ocr tesseract-ocr-eng tesseract-ocr-deu \
                  libtesseract-dev libleptonica-dev clang libclang-dev pkg-config
-TEST_PACKAGES := nodejs npm
+TEST_PACKAGES := nodejs npm poppler-utils
 
 # Installs the Debian packages that are not there; a program that is there in another way counts.
 define install
@@ -39,7 +39,7 @@ run:
 	target/release/jobcast demo
 
 test: tests/compat/node_modules/.installed tests/openapi/.venv/.installed
-	@$(call install,$(RUN_PACKAGES))
+	@$(call install,$(RUN_PACKAGES) $(TEST_PACKAGES))
 	cargo build --locked --all-targets
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then target/debug/jobcast postgres -- cargo nextest run --locked; \

@@ -3,7 +3,7 @@
 //! # The house
 //!
 //! ```text
-//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime, pipeline } ─▶ store ─▶ { job, label ─▶ product } ─▶ event
+//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime, pipeline } ─▶ store ─▶ { job, print ─▶ label ─▶ product } ─▶ event
 //! ```
 //!
 //! An arrow means "may import"; `config` and `process` are leaves that everybody may use. `dialects` may use `http`'s
@@ -17,6 +17,7 @@
 //! | [`job`] | what a job is and may do: commands in, next state and events out. Pure. |
 //! | [`product`] | what is known of a product, and how a price list is read. Pure. |
 //! | [`label`] | how labels are drawn: templates, codes, PNG and PDF. No I/O. |
+//! | [`print`] | where labels lie on sheets of paper, and PDFs of any length. No I/O. |
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, and Socket.IO. |
@@ -46,7 +47,7 @@
 //!
 //! * Nobody tells a client anything that is not in the journal first, except progress (`job:progress`,
 //!   `ocr:progress`), of which only the newest counts, and answers to that client alone.
-//! * No SQL outside of [`store`]; no I/O, clock or async in [`event`], [`job`], [`label`] and [`product`].
+//! * No SQL outside of [`store`]; no I/O, clock or async in [`event`], [`job`], [`label`], [`print`] and [`product`].
 //! * No event after a terminal one (`job:completed`, `job:failed`).
 //! * Locks in the database are taken in one order: a job's row, its tasks, the head of the journal.
 //! * Nothing leaves this machine but through the guard ([`pipeline::tools::guard`]), be it the crawler or Chromium.
@@ -71,6 +72,7 @@ pub mod http;
 pub mod job;
 pub mod label;
 pub mod pipeline;
+pub mod print;
 pub mod process;
 pub mod product;
 pub mod realtime;

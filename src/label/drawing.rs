@@ -9,7 +9,7 @@ use krilla::{
 };
 use krilla_svg::{SurfaceExt as _, SvgSettings};
 use resvg::{
-    tiny_skia::{Color, Pixmap, Transform},
+    tiny_skia::{Color, Pixmap, PixmapMut, Transform},
     usvg,
 };
 
@@ -107,6 +107,13 @@ impl Drawing {
             self.width_mm, self.height_mm
         );
         flat.replacen(&pixels, &exact, 1)
+    }
+
+    /// Draws the label into a picture with its upper left corner at (x, y), its millimetres `per_mm` pixels long.
+    pub fn paint(&self, picture: &mut PixmapMut, x: f32, y: f32, per_mm: f32) {
+        // usvg counts 96 units to an inch.
+        let scale = per_mm * 25.4 / 96.0;
+        resvg::render(&self.tree, Transform::from_row(scale, 0.0, 0.0, scale, x, y), picture);
     }
 
     /// One page of exactly the label's size: vectors and embedded fonts.

@@ -81,6 +81,9 @@ pub struct LabelRenderer {
     fonts: Fonts,
 }
 
+/// Pixels per inch of a label that came as a picture.
+const PICTURE_DPI_OF_LABELS: u32 = 300;
+
 impl Default for LabelRenderer {
     fn default() -> Self {
         Self::new()
@@ -125,6 +128,20 @@ impl LabelRenderer {
         let mut said = BTreeMap::new();
         let warnings = warnings.into_iter().filter(|one| said.insert(one.clone(), ()).is_none()).collect();
         Ok(Drawing { tree, width_mm, height_mm, dpi, warnings })
+    }
+
+    /// A label that is a picture and nothing else, of a size in millimetres.
+    pub fn lay_out_picture(
+        &self,
+        picture: &Picture,
+        width_mm: f32,
+        height_mm: f32,
+    ) -> Result<Drawing, LabelError> {
+        let svg = format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width_mm}mm" height="{height_mm}mm" viewBox="0 0 {width_mm} {height_mm}"><image href="picture:0" width="{width_mm}" height="{height_mm}"/></svg>"#
+        );
+        let tree = self.tree(&svg, std::slice::from_ref(picture))?;
+        Ok(Drawing { tree, width_mm, height_mm, dpi: PICTURE_DPI_OF_LABELS, warnings: Vec::new() })
     }
 
     fn tree(&self, svg: &str, pictures: &[Picture]) -> Result<usvg::Tree, LabelError> {

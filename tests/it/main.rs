@@ -3,6 +3,7 @@
 mod bench;
 mod compat;
 mod contract;
+mod control;
 mod crawls;
 mod doors;
 mod embedded;
@@ -11,8 +12,10 @@ mod hub;
 mod journal;
 mod kill;
 mod label_library;
+mod lists;
 mod objects;
 mod openapi;
+mod print_sheets;
 mod process;
 mod proxy;
 mod queue;

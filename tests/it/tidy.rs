@@ -6,22 +6,26 @@ use std::{
 };
 
 /// Each folder with what it may import from the crate, besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("event", &["job"]),
     ("job", &["event"]),
     ("product", &[]),
     ("label", &["product"]),
+    ("print", &["label"]),
     ("config", &[]),
     ("process", &[]),
     ("store", &["job", "event", "product"]),
     ("realtime", &["store", "job", "event"]),
     ("pipeline", &["store", "label", "job", "event", "product"]),
     ("http", &["realtime", "store", "job", "event"]),
-    ("dialects", &["http", "realtime", "store", "label", "job", "event", "product"]),
-    ("app", &["http", "dialects", "realtime", "pipeline", "store", "label", "job", "event", "product"]),
+    ("dialects", &["http", "realtime", "store", "print", "label", "job", "event", "product"]),
+    (
+        "app",
+        &["http", "dialects", "realtime", "pipeline", "store", "print", "label", "job", "event", "product"],
+    ),
 ];
 const LEAVES: [&str; 2] = ["config", "process"];
-const PURE: [&str; 4] = ["event", "job", "label", "product"];
+const PURE: [&str; 5] = ["event", "job", "label", "print", "product"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -18,7 +18,6 @@ use uuid::Uuid;
 use super::{
     answer::{Id, Refusal, RefusalBody},
     ask::{Body, Params, bad},
-    jobs::remove,
     wish,
 };
 use crate::{
@@ -264,12 +263,8 @@ async fn cleanup(State(api): State<Api>, Params(asked): Params<Cleanup>) -> Resu
     let old = api.store.ended_crawl_jobs(age, REMOVED).await?;
     let mut removed = Vec::new();
     for id in old {
-        match api.store.delete(id).await {
-            Ok(keys) => {
-                removed.push(id);
-                // A task of its own: nobody knows the keys any more should the client hang up now.
-                let _ = tokio::spawn(remove(api.blobs.clone(), keys)).await;
-            }
+        match api.remove(id).await {
+            Ok(()) => removed.push(id),
             // Removed or taken up again meanwhile.
             Err(StoreError::Rejected(_)) => {}
             Err(error) => return Err(error.into()),

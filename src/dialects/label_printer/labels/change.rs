@@ -34,10 +34,12 @@ async fn read(mut request: Request) -> Result<LabelBody, Refusal> {
     post, path = "/api/labels", tag = "labels", request_body = LabelBody,
     responses(
         (status = 201, body = Value), (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
+        (status = 503, body = RefusalBody, description = "Too many pictures are being read"),
     ),
 )]
 pub async fn create(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
-    let (label, picture) = read(request).await?.create()?;
+    let body = read(request).await?;
+    let (label, picture) = picture::off_the_async_threads(move || body.create()).await??;
     api.store.add_to_library(&label, picture.as_ref()).await?;
     let label = price_label(&label, &api.public_base);
     let body = json!({ "success": true, "data": label, "message": "Label created" });
@@ -81,6 +83,7 @@ pub async fn show(
     responses(
         (status = 200, body = Value), (status = 400, body = RefusalBody), (status = 404, body = RefusalBody),
         (status = 413, body = RefusalBody),
+        (status = 503, body = RefusalBody, description = "Too many pictures are being read"),
     ),
 )]
 pub async fn update(
@@ -89,7 +92,8 @@ pub async fn update(
     request: Request,
 ) -> Result<Response, Refusal> {
     let id = id.ok_or_else(no_label)?;
-    let change = read(request).await?.check()?;
+    let body = read(request).await?;
+    let change = picture::off_the_async_threads(move || body.check()).await??;
     let picture = change.picture.clone();
     let changed = api.store.change_in_library(id, |label| change.apply(label), picture.as_ref()).await?;
     let label = price_label(&changed.ok_or_else(no_label)?, &api.public_base);

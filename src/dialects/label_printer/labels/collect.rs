@@ -3,6 +3,7 @@
 use axum::{
     Json,
     extract::State,
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -48,6 +49,16 @@ pub fn ids(given: &[String]) -> Result<Vec<Uuid>, Refusal> {
         return Err(bad(format!("These are no ids of labels: {}.", wrong.join(", "))));
     }
     Ok(given.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// The refusal of labels that are not there, which names the first ones.
+pub fn missing(ids: &[Uuid]) -> Refusal {
+    let named: Vec<String> = ids.iter().take(NAMED).map(Uuid::to_string).collect();
+    let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+    Refusal::automation(
+        StatusCode::NOT_FOUND,
+        format!("These labels are not in the library: {}{more}.", named.join(", ")),
+    )
 }
 
 /// Removes labels, or gives them all. Labels that are not there are told of, and hinder nothing.

@@ -13,6 +13,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::answer::Refusal;
 use crate::http::Api;
 
+pub use collect::{ids, missing};
+pub use picture::{DrawError, Drawer, off_the_async_threads};
+
 /// The routes of the library.
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()

@@ -27,13 +27,14 @@ use super::{
 };
 use crate::{
     http::Api,
-    label::{LabelData, LabelError, LabelRenderer, LabelTemplate},
+    label::{self, Drawing, LabelData, LabelError, LabelRenderer, LabelTemplate},
+    print::JoinError,
     product::ProductFacts,
     store::{LibraryLabel, Picture, StoreError, TemplateType},
 };
 
 /// Pictures that are drawn at once; drawing keeps a processor busy.
-pub static DRAWN: Semaphore = Semaphore::const_new(2);
+static DRAWN: Semaphore = Semaphore::const_new(2);
 /// Requests that may be drawn or wait for it; more are told to come back.
 static WAITING: Semaphore = Semaphore::const_new(256);
 /// How long a page may keep a picture, in seconds.
@@ -41,22 +42,24 @@ const MAX_AGE: u32 = 3600;
 /// A thumbnail's sides in pixels: at the most, and those that are not said.
 const MAX_SIDE: u32 = 1000;
 const SIDE: u32 = 200;
+/// Pixels per millimetre of a picture that came with a label: 300 an inch.
+const PICTURE_PER_MM: f32 = 300.0 / 25.4;
 /// Memory for the pixels of a picture that came with a label, in bytes.
 const MAX_DECODED: u64 = 120_000_000;
 
 /// The one renderer of these routes: it holds the fonts.
-pub fn shared_renderer() -> Arc<LabelRenderer> {
+fn shared_renderer() -> Arc<LabelRenderer> {
     static RENDERER: LazyLock<Arc<LabelRenderer>> = LazyLock::new(|| Arc::new(LabelRenderer::new()));
     RENDERER.clone()
 }
 
 /// The templates that draw some labels, each read once.
 #[derive(Default)]
-pub struct Templates(HashMap<String, Option<Arc<LabelTemplate>>>);
+struct Templates(HashMap<String, Option<Arc<LabelTemplate>>>);
 
 impl Templates {
     /// Reads those that are not there yet; one that is gone or cannot be read is stood in for by the type's own.
-    pub async fn load(&mut self, api: &Api, ids: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
+    async fn load(&mut self, api: &Api, ids: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
         for id in ids {
             if !self.0.contains_key(&id) {
                 let stored = api.store.template(&id).await?;
@@ -68,7 +71,7 @@ impl Templates {
     }
 
     /// The template of a label.
-    pub fn of(&self, label: &LibraryLabel) -> Arc<LabelTemplate> {
+    fn of(&self, label: &LibraryLabel) -> Arc<LabelTemplate> {
         let own = label.template_id.as_ref().and_then(|id| self.0.get(id)).cloned().flatten();
         own.unwrap_or_else(|| by_type(label.template_type))
     }
@@ -89,7 +92,7 @@ fn by_type(template_type: TemplateType) -> Arc<LabelTemplate> {
 }
 
 /// What a label shows.
-pub fn data_of(label: &LibraryLabel) -> LabelData {
+fn data_of(label: &LibraryLabel) -> LabelData {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let facts = ProductFacts {
         article_number: some(&label.article_number),
@@ -105,7 +108,7 @@ pub fn data_of(label: &LibraryLabel) -> LabelData {
 }
 
 /// A sentence for a label that cannot be drawn.
-pub fn undrawable(label: Uuid, error: &LabelError) -> Refusal {
+fn undrawable(label: Uuid, error: &LabelError) -> Refusal {
     Refusal::automation(StatusCode::UNPROCESSABLE_ENTITY, format!("Label {label} cannot be drawn: {error}."))
 }
 
@@ -140,9 +143,95 @@ pub async fn of(api: &Api, label: &LibraryLabel) -> Result<Picture, Refusal> {
     let mut templates = Templates::default();
     templates.load(api, label.template_id.clone()).await?;
     let (template, data, renderer) = (templates.of(label), data_of(label), shared_renderer());
-    let drawn = off_the_async_threads(move || renderer.render(&template, &data)).await?;
-    let drawn = drawn.map_err(|error| undrawable(label.id, &error))?;
-    Ok(Picture { bytes: drawn.png.into(), content_type: "image/png".into() })
+    let draw = move || renderer.lay_out(&template, &data)?.png(template.dpi());
+    let png = off_the_async_threads(draw).await?.map_err(|error| undrawable(label.id, &error))?;
+    Ok(Picture { bytes: png.into(), content_type: "image/png".into() })
+}
+
+/// Labels with all that is needed to draw each one.
+pub struct Drawer {
+    api: Api,
+    labels: Vec<LibraryLabel>,
+    templates: Templates,
+    renderer: Arc<LabelRenderer>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// Why labels could not be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum DrawError {
+    #[error("label {0} cannot be drawn: {1}")]
+    Label(Uuid, String),
+    #[error("a label was removed while it was printed")]
+    Gone,
+    #[error(transparent)]
+    Sheet(#[from] LabelError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DrawError {
+    /// As these routes word it.
+    pub fn refusal(self) -> Refusal {
+        let refused = |status| Refusal::automation(status, format!("It cannot be printed: {self}."));
+        match self {
+            DrawError::Label(..) | DrawError::Sheet(_) => refused(StatusCode::UNPROCESSABLE_ENTITY),
+            DrawError::Gone => refused(StatusCode::NOT_FOUND),
+            DrawError::Join(_) => {
+                tracing::error!(error = %self, "sheets could not be joined");
+                refused(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            DrawError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl Drawer {
+    /// Reads labels of the library and their templates.
+    pub async fn load(api: &Api, ids: &[Uuid]) -> Result<Drawer, Refusal> {
+        let labels = api.store.library_labels(ids).await?;
+        if labels.len() != ids.len() {
+            return Err(DrawError::Gone.refusal());
+        }
+        let mut templates = Templates::default();
+        let named: Vec<String> = labels.iter().filter_map(|label| label.template_id.clone()).collect();
+        templates.load(api, named).await?;
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Drawer { api: api.clone(), labels, templates, renderer: shared_renderer(), runtime })
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Draws one of them; only off the async threads.
+    ///
+    /// # Errors
+    /// When its template or picture cannot be drawn.
+    pub fn draw(&self, number: usize) -> Result<Drawing, DrawError> {
+        let label = self.labels.get(number).ok_or(DrawError::Gone)?;
+        // Fetched one by one: a sheet of large pictures would fill the memory.
+        let own = if label.has_picture {
+            self.runtime.block_on(self.api.store.library_picture(label.id))?
+        } else {
+            None
+        };
+        let Some(own) = own else {
+            return self
+                .renderer
+                .lay_out(&self.templates.of(label), &data_of(label))
+                .map_err(|error| DrawError::Label(label.id, error.to_string()));
+        };
+        let problem = |why: String| DrawError::Label(label.id, format!("its picture {why}"));
+        let reader = ImageReader::new(std::io::Cursor::new(&own.bytes)).with_guessed_format();
+        let size = reader.map_err(image::ImageError::from).and_then(ImageReader::into_dimensions);
+        let (width, height) = size.map_err(|error| problem(error.to_string()))?;
+        let picture = label::Picture::read(own.bytes.to_vec()).map_err(problem)?;
+        let mm = |pixels: u32| pixels as f32 / PICTURE_PER_MM;
+        Ok(self.renderer.lay_out_picture(&picture, mm(width), mm(height))?)
+    }
 }
 
 /// An answer that pages may keep; `None` when the asker has it already.

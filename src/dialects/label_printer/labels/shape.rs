@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
-use image::{ImageFormat, ImageReader};
+use image::ImageFormat;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -15,15 +15,13 @@ use super::super::{
 };
 use crate::{
     event::format_timestamp,
+    label,
     product::{Tier, is_ean13},
     store::{LabelSource, LibraryLabel, Picture, TemplateType},
 };
 
 /// Bytes of a picture that comes with a label.
 pub const MAX_PICTURE: usize = 2_000_000;
-/// Pixels of its longer side, and of it all.
-const MAX_PICTURE_SIDE: u32 = 10_000;
-const MAX_PICTURE_PIXELS: u64 = 25_000_000;
 const MAX_TIERS: usize = 100;
 const MAX_TAGS: usize = 20;
 const MAX_ADDRESS: usize = 2048;
@@ -293,22 +291,12 @@ fn picture(data: &str) -> Result<Picture, Refusal> {
     if bytes.len() > MAX_PICTURE {
         return Err(too_large());
     }
-    let unreadable = || bad("imageData must be a PNG or a JPEG.");
+    label::Picture::read(bytes.clone()).map_err(|why| bad(format!("imageData {why}.")))?;
     let content_type = match image::guess_format(&bytes) {
         Ok(ImageFormat::Png) => "image/png",
         Ok(ImageFormat::Jpeg) => "image/jpeg",
-        _ => return Err(unreadable()),
+        _ => return Err(bad("imageData must be a PNG or a JPEG.")),
     };
-    let reader = || ImageReader::new(std::io::Cursor::new(&bytes)).with_guessed_format();
-    let (width, height) = reader().map_err(|_| unreadable())?.into_dimensions().map_err(|_| unreadable())?;
-    if width.max(height) > MAX_PICTURE_SIDE
-        || u64::from(width) * u64::from(height) > MAX_PICTURE_PIXELS
-        || width.min(height) == 0
-    {
-        return Err(bad(format!(
-            "imageData has {width} × {height} pixels; {MAX_PICTURE_PIXELS} in all are the most."
-        )));
-    }
     Ok(Picture { bytes: bytes.into(), content_type: content_type.into() })
 }
 
