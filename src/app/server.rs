@@ -20,7 +20,7 @@ use super::demo_shop;
 use crate::{
     config::{self, Config},
     dialects, http,
-    http::{Api, Live, Shell},
+    http::{Api, Live, Pictures, Shell},
     job::RequestLimits,
     pipeline::{Context, Worker},
     realtime::{
@@ -126,7 +126,8 @@ impl Server {
             Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
         let retention = tokio::spawn(tidy_up(store.clone(), blobs.clone(), config.database.clone()));
         let retention = AbortOnDropHandle::new(retention);
-        let (socket_service, sockets) = socketio::start(hub.clone(), sessions, &config.realtime);
+        let (socket_service, sockets) =
+            socketio::start(hub.clone(), sessions, blobs.addresses().clone(), &config.realtime);
 
         let ready = Arc::new(AtomicBool::new(true));
         let stop_http = CancellationToken::new();
@@ -142,6 +143,7 @@ impl Server {
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
+            pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
             public_base: public.as_str().trim_end_matches('/').into(),
             label_list: config.server.label_list,
             limits,

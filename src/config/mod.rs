@@ -88,12 +88,40 @@ impl std::fmt::Debug for Database {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Objects {
     pub url: String,
     pub address: String,
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
+    pub signed: Signed,
+    #[serde(with = "humantime_serde")]
+    pub sign_for: Duration,
+    pub signing_key: String,
+    pub max_derived: u64,
+}
+
+// The key is a secret.
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Objects")
+            .field("url", &self.url)
+            .field("address", &self.address)
+            .field("signed", &self.signed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether addresses of objects are signed and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signed {
+    /// Who knows an address may use it for ever.
+    Never,
+    /// This server checks.
+    Always,
+    /// The bucket checks: clients fetch from it.
+    Bucket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,9 +302,16 @@ impl Config {
                 }
             }
         }
-        if !self.objects.address.contains("{key}") {
+        if self.objects.address.matches("{key}").count() != 1 {
             return fail(
-                "objects.address must contain {key}, as in \"https://cdn.example.com/{key}\"".into(),
+                "objects.address must contain {key} once, as in \"https://cdn.example.com/{key}\"".into(),
+            );
+        }
+        if self.objects.signed == Signed::Bucket
+            && (!self.objects.url.starts_with("s3://") || self.objects.address.contains("{public_url}"))
+        {
+            return fail(
+                "objects.signed = \"bucket\" needs objects.url = \"s3://…\", and the bucket's own address in objects.address, as in \"https://bucket.s3.eu-central-1.amazonaws.com/prefix/{key}\"".into(),
             );
         }
         for (name, value, least, most) in [
@@ -304,6 +339,9 @@ impl Config {
             ("pipeline.match_concurrency", self.pipeline.match_concurrency as u64, 1, 256),
             ("pipeline.render_concurrency", self.pipeline.render_concurrency as u64, 1, 256),
             ("pipeline.lease in seconds", self.pipeline.lease.as_secs(), 3, 86_400),
+            // Buckets take signatures for a week at the most.
+            ("objects.sign_for in seconds", self.objects.sign_for.as_secs(), 60, 5 * 86_400),
+            ("objects.max_derived", self.objects.max_derived, 1_000_000, 1_000_000_000_000),
             ("crawler.concurrency", self.crawler.concurrency as u64, 1, 64),
         ] {
             if value < least || value > most {

@@ -139,6 +139,6 @@ pub fn markdown_table() -> String {
     out
 }
 
-fn rows() -> impl Iterator<Item = Row> {
+pub fn rows() -> impl Iterator<Item = Row> {
     Kind::ALL.iter().map(|kind| kind.description())
 }

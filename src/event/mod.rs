@@ -46,6 +46,19 @@ impl Class {
     }
 }
 
+impl Kind {
+    /// The fields that hold an address of an object of this server, which is good for a while only if addresses are
+    /// signed.
+    pub fn addresses(self) -> &'static [&'static str] {
+        match self {
+            Kind::ScreenshotCaptured => &["url", "thumbnailUrl"],
+            Kind::ScreenshotUploaded => &["imageUrl", "thumbnailUrl"],
+            Kind::LabelGenerated => &["imageUrl"],
+            _ => &[],
+        }
+    }
+}
+
 /// The JSON object that clients get, written once: `jobId` and `timestamp`, then the event's own fields.
 pub(crate) fn encode<T: Serialize>(job: Option<JobId>, at: Timestamp, fields: &T) -> Box<RawValue> {
     #[derive(Serialize)]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     job::{Code, Rejection},
-    store::StoreError,
+    store::{BlobsError, StoreError},
 };
 
 /// Seconds.
@@ -36,6 +36,13 @@ pub struct ErrorDetail {
 /// An answer that says no.
 #[derive(Debug)]
 pub struct Error(Rejection);
+
+impl Error {
+    /// What was refused, for an API that words it in its own way.
+    pub(super) fn rejection(self) -> Rejection {
+        self.0
+    }
+}
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
@@ -69,6 +76,13 @@ pub fn internal(error: StoreError) -> Rejection {
             Rejection::new(Code::Internal, message)
         }
     }
+}
+
+/// What a client may know when the object store fails: an id that stands in the one log line that tells the cause.
+pub fn objects_failed(error: &BlobsError) -> Rejection {
+    let id = Uuid::new_v4();
+    tracing::error!(%id, error = error.cause(), "the object store failed");
+    Rejection::new(Code::Unavailable, format!("The object store does not answer; try again. (id {id})"))
 }
 
 impl IntoResponse for Error {

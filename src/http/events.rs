@@ -1,6 +1,6 @@
 //! `/v1/jobs/{id}/events`: one job's events by page, by long-poll and as a stream; the same seqs through each.
 
-use std::{convert::Infallible, time::Duration};
+use std::{borrow::Cow, convert::Infallible, time::Duration};
 
 use axum::{
     Json as Answer,
@@ -95,7 +95,7 @@ async fn page(api: &Api, job: JobId, after: i32, limit: i64) -> Result<Response,
         seq: i32,
         position: String,
         event: &'a str,
-        data: &'a RawValue,
+        data: Cow<'a, RawValue>,
     }
     #[derive(Serialize)]
     struct Body<'a> {
@@ -109,7 +109,12 @@ async fn page(api: &Api, job: JobId, after: i32, limit: i64) -> Result<Response,
     let next = events.last().map_or(after, |event| event.seq);
     let events = events
         .iter()
-        .map(|e| Entry { seq: e.seq, position: e.position.to_string(), event: &e.kind, data: &e.payload })
+        .map(|e| Entry {
+            seq: e.seq,
+            position: e.position.to_string(),
+            event: &e.kind,
+            data: api.blobs.addresses().freshen(&e.kind, &e.payload),
+        })
         .collect();
     Ok(Answer(Body { events, next, status: head.status.word() }).into_response())
 }
@@ -134,10 +139,14 @@ async fn stream(api: &Api, job: JobId, after: i32) -> Result<Response, Error> {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let reader = Reader::open(&api.live, job, after).await?;
+    let addresses = api.blobs.addresses().clone();
     let opening = stream::once(std::future::ready(Ok::<_, Infallible>(sse::Event::default().retry(RETRY))));
-    let events = stream::unfold((reader, api.live.stop.clone()), async |(mut reader, stop)| {
-        let news = stop.run_until_cancelled(reader.next()).await??;
-        Some((Ok(news.frame()), (reader, stop)))
+    let events = stream::unfold((reader, api.live.stop.clone()), move |(mut reader, stop)| {
+        let addresses = addresses.clone();
+        async move {
+            let news = stop.run_until_cancelled(reader.next()).await??;
+            Some((Ok(news.frame(&addresses)), (reader, stop)))
+        }
     });
     let body = Sse::new(opening.chain(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // A proxy that collects the answer would hold it back for ever.

@@ -7,9 +7,11 @@ mod jobs;
 mod objects;
 mod once;
 mod openapi;
+mod pictures;
 mod reader;
 mod schedules;
 mod server;
+mod transform;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -20,11 +22,14 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use url::Url;
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use error::{ErrorBody, Json, body_rejection, internal};
+pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
+pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
 pub use openapi::described;
+pub use pictures::{Pictures, Readable};
 pub use reader::Live;
 pub use server::{Shell, serve};
 
@@ -39,6 +44,8 @@ use crate::{
 pub struct Api {
     pub store: Store,
     pub blobs: Blobs,
+    /// In other sizes and formats.
+    pub pictures: Pictures,
     /// Where clients reach this server, without a slash at its end.
     pub public_base: Arc<str>,
     /// How the library's list of labels is answered.
@@ -59,9 +66,14 @@ pub struct Api {
 /// it is the pipeline's, which routes do not know.
 pub type Look = Arc<dyn Fn(Url) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
+/// A key has slashes, which a path of the contract cannot say: so its route is not made of it.
+#[derive(OpenApi)]
+#[openapi(paths(objects::get))]
+struct Cdn;
+
 /// All native routes.
 pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Cdn::openapi())
         .routes(routes!(health::live))
         .route("/healthz", get(health::live))
         .route("/health", get(health::live))
@@ -76,6 +88,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(schedules::run))
+        .routes(routes!(objects::show))
         .route("/cdn/{*key}", get(objects::get))
 }
 

@@ -1,42 +1,221 @@
-//! `/cdn/{key}`: screenshots and labels, cacheable for ever, whole or in ranges.
+//! `/cdn/{key}`: screenshots and labels, as they are or in another size or format, whole or in ranges; and
+//! `/v1/objects`, which tells of an object and gives addresses of it.
+
+use std::time::Duration;
 
 use axum::{
+    Json,
     body::Body,
-    extract::{Path, State},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
 use object_store::GetRange;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, error::Error};
+use super::{
+    Api,
+    error::Error,
+    pictures::{missing, no_object},
+    transform::Transform,
+};
 use crate::{
+    event::format_timestamp,
     job::{Code, Rejection},
-    store::{Artifact, BlobsError},
+    store::{Artifact, Showing, disposition},
 };
 
 /// Longest key that is looked up.
 const MAX_KEY: usize = 512;
+/// Characters of a download's name at the most.
+const MAX_NAME: usize = 150;
+/// A path that begins so asks for a transform: `/cdn/tr:w-300,h-300/<key>`.
+const TRANSFORM: &str = "tr:";
 
-/// Answers `GET` and `HEAD`, `If-None-Match` and one `Range`.
+/// How an object is asked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CdnQuery {
+    /// Another size or format, such as `w-300,h-300,f-jpg,q-80`; the same as `tr:…/` before the key.
+    tr: Option<String>,
+    /// The name under which a browser saves the object; empty for the object's own.
+    download: Option<String>,
+    /// When the address ends, in seconds since 1970; only if addresses are signed.
+    expires: Option<String>,
+    /// What this server signed the address with.
+    signature: Option<String>,
+}
+
+/// What is to be done with which object.
+struct Wanted {
+    key: String,
+    transform: Option<Transform>,
+    download: String,
+}
+
+impl Wanted {
+    fn read(key: String, transform: Option<String>, download: Option<String>) -> Result<Wanted, Rejection> {
+        // Postgres knows no text with a NUL, and no key has one.
+        if key.len() > MAX_KEY || key.chars().any(char::is_control) {
+            return Err(no_object());
+        }
+        let (within, key) = match key.strip_prefix(TRANSFORM) {
+            Some(rest) => {
+                let (transform, key) = rest.split_once('/').ok_or_else(no_object)?;
+                (Some(transform.to_owned()), key.to_owned())
+            }
+            None => (None, key),
+        };
+        let transform = within.or(transform).map(|text| text.parse());
+        let transform =
+            transform.transpose().map_err(|bad: super::transform::BadTransform| invalid(bad.to_string()))?;
+        let download = download.map_or(Ok(String::new()), |name| file_name(name, &key))?;
+        Ok(Wanted { key, transform, download })
+    }
+
+    fn transform(&self) -> String {
+        self.transform.map(|transform| transform.to_string()).unwrap_or_default()
+    }
+
+    fn showing<'a>(&'a self, transform: &'a str) -> Showing<'a> {
+        Showing { transform, download: &self.download }
+    }
+
+    /// The object, made if it has to be.
+    async fn find(&self, api: &Api) -> Result<(Artifact, Artifact), Rejection> {
+        let source = api.store.artifact(&self.key).await.map_err(super::internal)?.ok_or_else(no_object)?;
+        let shown = match self.transform {
+            Some(transform) => api.pictures.get(&source, transform).await?,
+            None => source.clone(),
+        };
+        Ok((source, shown))
+    }
+}
+
+/// A name that is safe to save under: no folders, nothing that cannot be seen.
+fn file_name(name: String, key: &str) -> Result<String, Rejection> {
+    let name = match name.is_empty() {
+        true => key.rsplit('/').next().unwrap_or_default().to_owned(),
+        false => name,
+    };
+    let bad = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    if name.chars().any(bad) || name.starts_with('.') || name.chars().count() > MAX_NAME {
+        return Err(invalid(format!(
+            "download must be a file's name of at most {MAX_NAME} characters, without folders."
+        )));
+    }
+    Ok(name)
+}
+
+/// The name with the ending that belongs to what is in it, so that no picture is opened as something else.
+fn with_ending(name: &str, content_type: &str) -> String {
+    let endings: &[&str] = match content_type {
+        "image/png" => &[".png"],
+        "image/jpeg" => &[".jpg", ".jpeg"],
+        "image/webp" => &[".webp"],
+        "application/pdf" => &[".pdf"],
+        _ => &[],
+    };
+    let lower = name.to_lowercase();
+    match endings.first() {
+        Some(usual) if !endings.iter().any(|ending| lower.ends_with(ending)) => format!("{name}{usual}"),
+        _ => name.to_owned(),
+    }
+}
+
+fn invalid(message: String) -> Rejection {
+    Rejection::new(Code::InvalidRequest, message)
+}
+
+/// An object: a screenshot, a label, or a picture in another size or format.
+///
+/// `GET` and `HEAD`, `If-None-Match` and one `Range`. Where addresses are signed, `/v1/objects` gives signed ones.
+#[utoipa::path(
+    get, path = "/cdn/{key}", tag = "objects",
+    params(("key" = String, Path, description = "The object's key, perhaps with `tr:w-300,h-300/` before it"), CdnQuery),
+    responses(
+        (status = 200, description = "The object", body = Vec<u8>, content_type = "image/png"),
+        (status = 206, description = "The range that was asked for", body = Vec<u8>, content_type = "image/png"),
+        (status = 304, description = "As the client knows it"),
+        (status = 400, description = "A transform or a name that is none", body = Value),
+        (status = 403, description = "Not signed, forged or expired", body = Value),
+        (status = 404, description = "No such object", body = Value),
+        (status = 413, description = "Too large to be transformed", body = Value),
+        (status = 416, description = "The range lies outside"),
+        (status = 503, description = "Busy, or the store does not answer", body = Value),
+    ),
+)]
 pub async fn get(
     State(api): State<Api>,
-    Path(key): Path<String>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<CdnQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
-    let not_found = || Rejection::new(Code::RouteNotFound, "There is no such object.");
-    if key.len() > MAX_KEY {
-        return Err(not_found().into());
+    let Path(key) = path.map_err(|_| no_object())?;
+    let Query(query) =
+        query.map_err(|error| invalid(format!("The query cannot be read: {}.", error.body_text())))?;
+    let wanted = Wanted::read(key, query.tr, query.download)?;
+    let transform = wanted.transform();
+    let expires = query.expires.and_then(|text| text.parse().ok());
+    let left = api
+        .blobs
+        .addresses()
+        .check(&wanted.key, wanted.showing(&transform), expires, query.signature.as_deref())
+        .map_err(|denied| Rejection::new(Code::Forbidden, denied.to_string()))?;
+    let (source, shown) = wanted.find(&api).await?;
+    let kept = left.map_or(Kept::ForEver, Kept::Until);
+    let served = serve(&api, &shown, &headers, kept, &wanted.download).await;
+    match (served, wanted.transform) {
+        (Err(Rejection { code: Code::RouteNotFound, .. }), Some(transform)) => {
+            let shown = api.pictures.again(&shown, &source, transform).await?;
+            Ok(serve(&api, &shown, &headers, kept, &wanted.download).await?)
+        }
+        (served, _) => Ok(served?),
     }
-    let artifact = api.store.artifact(&key).await?.ok_or_else(not_found)?;
-    let tag = format!("\"{}\"", &artifact.sha256);
+}
+
+/// How long who is given an object may keep it.
+#[derive(Clone, Copy)]
+pub enum Kept {
+    /// As long as the settings say: keys are never reused.
+    ForEver,
+    /// As long as its signed address is good.
+    Until(Duration),
+    /// So many seconds: the address may mean another object later.
+    For(u32),
+}
+
+/// An object as an answer, for `If-None-Match` and one `Range`.
+pub async fn serve_object(
+    api: &Api,
+    shown: &Artifact,
+    headers: &HeaderMap,
+    kept: Kept,
+) -> Result<Response<Body>, Rejection> {
+    serve(api, shown, headers, kept, "").await
+}
+
+async fn serve(
+    api: &Api,
+    shown: &Artifact,
+    headers: &HeaderMap,
+    kept: Kept,
+    download: &str,
+) -> Result<Response<Body>, Rejection> {
+    let tag = format!("\"{}\"", &shown.sha256);
+    let about = About { tag: &tag, max_age: api.max_age, kept, download };
     if headers.get_all(header::IF_NONE_MATCH).iter().any(|given| names_tag(given, &tag)) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(response.headers_mut(), &artifact, &tag, api.max_age);
+        about.describe(response.headers_mut(), shown);
         return Ok(response);
     }
     // A range of another version is of no use to who asks for it.
     let may_range = headers.get(header::IF_RANGE).is_none_or(|given| given.as_bytes() == tag.as_bytes());
-    let size = artifact.size as u64;
+    let size = shown.size as u64;
     let range = headers.get(header::RANGE).filter(|_| may_range).map(|given| parse_range(given, size));
     let range = match range {
         None | Some(Asked::Whole) => None,
@@ -48,17 +227,8 @@ pub async fn get(
         }
     };
     let partial = range.is_some();
-    let object = api.blobs.get(&key, range.map(GetRange::Bounded)).await.map_err(|error| match error {
-        BlobsError::NotFound(_) => not_found(),
-        other => {
-            let id = uuid::Uuid::new_v4();
-            tracing::error!(%id, key, error = %other, "an object could not be fetched");
-            Rejection::new(
-                Code::Unavailable,
-                format!("The object store does not answer; try again. (id {id})"),
-            )
-        }
-    })?;
+    let object =
+        api.blobs.get(&shown.key, range.map(GetRange::Bounded)).await.map_err(|error| missing(&error))?;
     let mut response = Response::new(Body::from(object.bytes));
     if partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -66,18 +236,106 @@ pub async fn get(
             format!("bytes {}-{}/{}", object.range.start, object.range.end.saturating_sub(1), object.size);
         insert(response.headers_mut(), header::CONTENT_RANGE, &value);
     }
-    describe(response.headers_mut(), &artifact, &tag, api.max_age);
+    about.describe(response.headers_mut(), shown);
     Ok(response)
 }
 
-fn describe(headers: &mut HeaderMap, artifact: &Artifact, tag: &str, max_age: std::time::Duration) {
-    insert(headers, header::CONTENT_TYPE, &artifact.content_type);
-    insert(headers, header::ETAG, tag);
-    insert(headers, header::CACHE_CONTROL, &format!("public, max-age={}, immutable", max_age.as_secs()));
-    insert(headers, header::ACCEPT_RANGES, "bytes");
-    // Pictures of strangers' pages are shown, never run.
-    insert(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
-    insert(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+/// Which object is asked about.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ObjectQuery {
+    /// As it stands at the end of the object's address, such as `jobs/…/screenshots/….png`.
+    #[param(max_length = 512, example = "jobs/01890a5d-ac96-774b-bcce-b302099a8057/screenshots/1.png")]
+    key: String,
+    /// Another size or format, such as `w-300,h-300,f-jpg,q-80`.
+    #[param(max_length = 64, example = "w-300,h-300,f-jpg,q-80")]
+    tr: Option<String>,
+    /// The name under which a browser is to save it; empty for the object's own.
+    #[param(max_length = 150, example = "label.png")]
+    download: Option<String>,
+}
+
+/// An object, and where to get it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Described {
+    key: String,
+    /// Good until `expiresAt`, or for ever.
+    url: String,
+    /// When the address ends, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    content_type: String,
+    /// Bytes.
+    size: i64,
+    /// Hexadecimal.
+    sha256: String,
+}
+
+/// What is known of an object, with an address that is good from now on: signed where addresses are signed.
+#[utoipa::path(
+    get, path = "/v1/objects", tag = "objects", params(ObjectQuery),
+    responses(
+        (status = 200, body = Described),
+        (status = 400, description = "A transform or a name that is none", body = Value),
+        (status = 404, description = "No such object", body = Value),
+        (status = 413, description = "Too large to be transformed", body = Value),
+        (status = 503, description = "Busy, or the store does not answer", body = Value),
+    ),
+)]
+pub async fn show(
+    State(api): State<Api>,
+    query: Result<Query<ObjectQuery>, QueryRejection>,
+) -> Result<Json<Described>, Error> {
+    let Query(query) =
+        query.map_err(|error| invalid(format!("The query cannot be read: {}.", error.body_text())))?;
+    let mut wanted = Wanted::read(query.key, query.tr, query.download)?;
+    let (source, shown) = wanted.find(&api).await?;
+    if !wanted.download.is_empty() {
+        // The bucket is told the name as it is to be; this server would make it so itself.
+        wanted.download = with_ending(&wanted.download, &shown.content_type);
+    }
+    let transform = wanted.transform();
+    let (url, until) = api.blobs.addresses().showing(&source.key, wanted.showing(&transform));
+    Ok(Json(Described {
+        key: source.key,
+        url,
+        expires_at: until.map(format_timestamp),
+        content_type: shown.content_type,
+        size: shown.size,
+        sha256: shown.sha256,
+    }))
+}
+
+/// What the headers of an object say besides what it is.
+struct About<'a> {
+    tag: &'a str,
+    max_age: Duration,
+    kept: Kept,
+    /// Empty to show it.
+    download: &'a str,
+}
+
+impl About<'_> {
+    fn describe(&self, headers: &mut HeaderMap, artifact: &Artifact) {
+        // Who may see it now need not be let see it later by a cache in between.
+        let kept = match self.kept {
+            Kept::ForEver => format!("public, max-age={}, immutable", self.max_age.as_secs()),
+            Kept::Until(left) => format!("private, max-age={}, immutable", self.max_age.min(left).as_secs()),
+            Kept::For(seconds) => format!("public, max-age={seconds}"),
+        };
+        insert(headers, header::CONTENT_TYPE, &artifact.content_type);
+        insert(headers, header::ETAG, self.tag);
+        insert(headers, header::CACHE_CONTROL, &kept);
+        insert(headers, header::ACCEPT_RANGES, "bytes");
+        // Pictures of strangers' pages are shown, never run.
+        insert(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
+        insert(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        if !self.download.is_empty() {
+            let name = with_ending(self.download, &artifact.content_type);
+            insert(headers, header::CONTENT_DISPOSITION, &disposition(&name));
+        }
+    }
 }
 
 fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
@@ -122,6 +380,26 @@ fn parse_range(given: &HeaderValue, size: u64) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_download_has_the_name_that_was_asked_for_and_the_ending_of_what_is_in_it() {
+        let named = |name: &str, content_type: &str| {
+            let wanted = Wanted::read("jobs/1/labels/7.png".into(), None, Some(name.into()))?;
+            Ok::<_, Rejection>(with_ending(&wanted.download, content_type))
+        };
+        for (name, content_type, saved) in [
+            ("", "image/png", "7.png"),
+            ("Größe L.png", "image/png", "Größe L.png"),
+            ("label.html", "image/png", "label.html.png"),
+            ("label.JPEG", "image/jpeg", "label.JPEG"),
+            ("label", "application/pdf", "label.pdf"),
+        ] {
+            assert_eq!(named(name, content_type).as_deref(), Ok(saved));
+        }
+        for bad in ["../x.png", "a/b", "a\\b", "a\r\nSet-Cookie: x", ".htaccess", &"x".repeat(151)] {
+            assert_eq!(named(bad, "image/png").unwrap_err().code, Code::InvalidRequest, "{bad}");
+        }
+    }
 
     #[test]
     fn ranges_are_read_as_http_says() {

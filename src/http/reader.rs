@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     job::{Code, JobId, Rejection},
     realtime::hub::{ClientId, Door, Events, Hub, Outlet, Past, Progress, Sent, Standing},
-    store::{Recorded, Transient},
+    store::{Addresses, Recorded, Transient},
 };
 
 /// Events that may wait for a reader; one that falls behind further is fed from the journal at its own pace.
@@ -47,6 +47,16 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Waits for a job's end, for so long at the most and no longer than a request may; returns whether it came.
+    pub async fn until_ended(&self, job: JobId, wait: Duration) -> Result<bool, Rejection> {
+        let mut reader = Reader::open(self, job, 0).await.map_err(Error::rejection)?;
+        let end = async { while reader.next().await.is_some() {} };
+        let waited = tokio::time::timeout(wait.min(self.longest_wait), self.stop.run_until_cancelled(end));
+        Ok(matches!(waited.await, Ok(Some(()))))
+    }
+}
+
 /// What a reader is told.
 pub enum News {
     Event(Arc<Recorded>),
@@ -56,10 +66,13 @@ pub enum News {
 
 impl News {
     /// As `text/event-stream` has it; only what is in the journal has an id.
-    pub fn frame(&self) -> sse::Event {
+    pub fn frame(&self, addresses: &Addresses) -> sse::Event {
         let frame = |name: &str, payload: &RawValue| sse::Event::default().event(name).data(payload.get());
         match self {
-            News::Event(event) => frame(&event.kind, &event.payload).id(event.seq.to_string()),
+            News::Event(event) => {
+                let payload = addresses.freshen(&event.kind, &event.payload);
+                frame(&event.kind, &payload).id(event.seq.to_string())
+            }
             News::Progress(progress) => frame(progress.kind.wire_name(), &progress.payload),
         }
     }

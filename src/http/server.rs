@@ -79,6 +79,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         header::CONTENT_RANGE,
         header::RETRY_AFTER,
         super::REPLAYED.0,
+        HeaderName::from_static("x-render-time"),
     ]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());

@@ -364,11 +364,12 @@ impl<'a> Canvas<'a> {
             self.warnings.push(format!("Only the first {} price tiers are shown.", rows.len()));
         }
         let height = (rect.height / rows.len().max(1) as f32).min(style.font_size * 1.7);
+        let first = rect.y + (rect.height - height * rows.len() as f32) / 2.0;
         let cell = |row: usize, right: bool| {
             let half = (rect.width - gap) / 2.0;
             let cell = Rect {
                 x: if right { rect.x + half + gap } else { rect.x },
-                y: rect.y + row as f32 * height,
+                y: first + row as f32 * height,
                 width: half,
                 height,
             };
@@ -398,7 +399,7 @@ impl<'a> Canvas<'a> {
         self.frame(layer.rect, style);
         let count = cells.len() / 2;
         for row in 1..count {
-            let y = rect.y + row as f32 * height;
+            let y = first + row as f32 * height;
             let color = style.border_color.as_deref().unwrap_or("#c9ced6");
             let _ = write!(
                 self.svg,
@@ -557,7 +558,8 @@ impl<'a> Canvas<'a> {
         // Digits stand in the cells of seven modules; a low box gets lower digits.
         let cell = 7.0 * module / font.width("0") * 0.92;
         let widest = bars.digits.iter().map(|(text, _, width)| width * module / font.width(text).max(0.01));
-        let size = widest.fold(cell, f32::min).min(rect.height * 0.3);
+        let share = if bars.digits.len() == 1 { 0.2 } else { 0.3 };
+        let size = widest.fold(cell, f32::min).min(rect.height * share);
         let digits = digits && size > 0.5;
         let (digits_height, gap) = if digits { (font.cap_height * size, 0.25 * size) } else { (0.0, 0.0) };
         // Letters have descenders and accents, digits have not.

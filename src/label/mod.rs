@@ -40,6 +40,7 @@ mod error;
 mod format;
 mod layers;
 mod limits;
+mod output;
 mod picture;
 mod read;
 mod rules;
@@ -48,7 +49,7 @@ mod svg;
 mod template;
 mod text;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use resvg::usvg;
 
@@ -56,6 +57,7 @@ pub use data::{LabelData, PriceType};
 pub use drawing::{Drawing, pdf, points};
 pub use error::LabelError;
 pub use limits::{DPI, MAX_PICTURE_BYTES, MAX_TEMPLATE_BYTES, PICTURE_DPI};
+pub use output::{Format, Made, Output};
 pub use picture::Picture;
 pub use rules::{AUTOMATIC, AutoMatch, Chosen, FALLBACK, choose};
 pub use template::{Kind, LabelTemplate, slug};
@@ -91,6 +93,12 @@ impl Default for LabelRenderer {
 }
 
 impl LabelRenderer {
+    /// The one of this process.
+    pub fn shared() -> &'static LabelRenderer {
+        static SHARED: LazyLock<LabelRenderer> = LazyLock::new(LabelRenderer::new);
+        &SHARED
+    }
+
     pub fn new() -> LabelRenderer {
         LabelRenderer { fonts: Fonts::new() }
     }
@@ -125,8 +133,8 @@ impl LabelRenderer {
         let Canvas { svg, pictures, warnings, .. } = canvas;
         let tree = self.tree(&svg, &pictures)?;
         let (width_mm, height_mm) = template.size_mm();
-        let mut said = BTreeMap::new();
-        let warnings = warnings.into_iter().filter(|one| said.insert(one.clone(), ()).is_none()).collect();
+        let mut said = BTreeSet::new();
+        let warnings = warnings.into_iter().filter(|one| said.insert(one.clone())).collect();
         Ok(Drawing { tree, width_mm, height_mm, dpi, warnings })
     }
 

@@ -63,6 +63,11 @@ impl AutoMatch {
         })
     }
 
+    /// Whether it may be chosen at all.
+    pub fn is_candidate(&self) -> bool {
+        self.is_default || self.enabled && !self.rules.is_empty()
+    }
+
     /// The best of its rules that hold: priority and number of conditions.
     fn best(&self, data: &LabelData) -> Option<(u32, usize)> {
         let held = self.rules.iter().filter(|rule| self.enabled && rule.holds(data));
@@ -155,14 +160,17 @@ impl Chosen<'_> {
 }
 
 /// The template for a product. `None` only when there is neither a rule that holds nor a default.
-pub fn choose<'a>(templates: &'a [LabelTemplate], data: &LabelData) -> Option<Chosen<'a>> {
-    let held = templates.iter().filter_map(|template| Some((template.auto_match.best(data)?, template)));
+pub fn choose<'a>(
+    templates: impl Iterator<Item = &'a LabelTemplate> + Clone,
+    data: &LabelData,
+) -> Option<Chosen<'a>> {
+    let held = templates.clone().filter_map(|template| Some((template.auto_match.best(data)?, template)));
     let best = held.max_by(|(a, one), (b, other)| a.cmp(b).then_with(|| other.id.cmp(&one.id)));
     if let Some((_, template)) = best {
         return Some(Chosen { template, by_rule: true });
     }
-    let marked = templates.iter().filter(|template| template.auto_match.is_default).min_by_key(|t| &t.id);
-    let template = marked.or_else(|| templates.iter().find(|template| template.id == FALLBACK))?;
+    let marked = templates.clone().filter(|template| template.auto_match.is_default).min_by_key(|t| &t.id);
+    let template = marked.or_else(|| templates.clone().find(|template| template.id == FALLBACK))?;
     Some(Chosen { template, by_rule: false })
 }
 
@@ -181,7 +189,7 @@ mod tests {
 
     fn chosen(templates: &[LabelTemplate], data: Value) -> (String, bool) {
         let data = LabelData::from_json(&data).unwrap();
-        let chosen = choose(templates, &data).unwrap();
+        let chosen = choose(templates.iter(), &data).unwrap();
         (chosen.template.id().to_owned(), chosen.by_rule)
     }
 

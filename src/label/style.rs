@@ -329,7 +329,11 @@ pub(super) fn length(
         None => (None, unit),
         Some(text) => {
             let text = text.trim();
-            let end = text.find(|c: char| c.is_ascii_alphabetic() && c != 'e').unwrap_or(text.len());
+            // "1e3" and "NaN" are numbers of a kind, not numbers with a unit.
+            let end = match text.parse::<f64>() {
+                Ok(_) => text.len(),
+                Err(_) => text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()),
+            };
             let unit = match &text[end..] {
                 "" => unit,
                 "mm" => 1.0,

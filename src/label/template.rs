@@ -293,6 +293,15 @@ impl LabelTemplate {
         LabelTemplate::of(id, Kind::Svg, svg_text)
     }
 
+    /// A template as it is stored: its kind is a word of [`Kind::word`], and was looked at when it was written.
+    pub fn stored(id: &str, kind: &str, source: &str) -> Result<LabelTemplate, LabelError> {
+        let kind = Kind::named(kind).ok_or_else(|| LabelError::Place {
+            place: format!("the template {id}"),
+            problem: "chooses a template for each product; name one of those".into(),
+        })?;
+        LabelTemplate::of(id, kind, source)
+    }
+
     /// Checks a template of any kind and takes it apart. `source` may come from a stranger: it can name no file and
     /// fetch nothing, and everything in it is limited.
     pub fn of(id: &str, kind: Kind, source: &str) -> Result<LabelTemplate, LabelError> {

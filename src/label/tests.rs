@@ -1,5 +1,7 @@
 //! What labels look like, and that codes are read back.
 
+mod layers;
+
 use super::{limits::MAX_TEMPLATE_BYTES, template::*, *};
 use crate::product::{ProductFacts, Tier};
 

@@ -122,7 +122,8 @@ pub fn fit_by_force(paragraphs: &[String], spec: &TextSpec, font: &Font) -> Opti
         while font.width(&format!("{last}…")) > room && last.pop().is_some() {}
         *last = format!("{}…", last.trim_end_matches([' ', ',', '-']));
     }
-    Some(Fitted { size, lines, cut })
+    // In a box narrower than a letter nothing fits.
+    lines.iter().all(|line| font.width(line) <= room + 0.001).then_some(Fitted { size, lines, cut })
 }
 
 /// From the larger size down to the smaller, in sixteen steps.

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::Utc;
 use tokio::sync::Mutex;
 use url::Url;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     config::Config,
     job::JobConfig,
-    label::{LabelRenderer, LabelTemplate},
+    label::{AUTOMATIC, LabelData, LabelRenderer, LabelTemplate, choose},
     product::{
         ProductFacts,
         matching::{ListedFacts, Matcher},
@@ -44,6 +45,8 @@ pub struct Context {
     crawl: CrawlLimits,
     /// The newest last; keyed by what the list was when it was read.
     matchers: Mutex<Vec<(String, Arc<Matcher>)>>,
+    /// Keyed by what they were when they were read.
+    auto_templates: Mutex<Option<(String, Arc<Vec<Arc<LabelTemplate>>>)>>,
     // Everything that leaves this machine goes through it.
     _proxy: GuardProxy,
 }
@@ -121,6 +124,7 @@ impl Context {
             renderer: Arc::new(LabelRenderer::new()),
             crawl,
             matchers: Mutex::default(),
+            auto_templates: Mutex::default(),
             _proxy: proxy,
         })
     }
@@ -171,17 +175,47 @@ impl Context {
         Ok(matcher)
     }
 
-    /// A label template as it is stored now.
-    pub async fn template(&self, id: &str) -> Result<LabelTemplate, StageError> {
-        let stored = self.store.template(id).await?;
-        let stored =
-            stored.ok_or_else(|| StageError::Fatal { why: format!("the label template {id:?} is gone") })?;
-        LabelTemplate::parse(&stored.id, &stored.svg)
-            .map_err(|error| StageError::Fatal { why: error.to_string() })
+    /// The label template that a job named for a product: as it is stored now, or as the rules choose. With the
+    /// sentence that tells of the choice.
+    pub async fn template(
+        &self,
+        id: &str,
+        data: &LabelData,
+    ) -> Result<(Arc<LabelTemplate>, Option<String>), StageError> {
+        if id == AUTOMATIC {
+            let templates = self.auto_templates().await?;
+            let chosen = choose(templates.iter().map(|template| &**template), data);
+            let chosen =
+                chosen.ok_or_else(|| StageError::Fatal { why: "there is no label template".into() })?;
+            let template = templates.iter().find(|template| template.id() == chosen.template.id());
+            let template = template.map(Arc::clone).ok_or_else(|| gone(id))?;
+            return Ok((template, Some(chosen.note())));
+        }
+        let stored = self.store.template(id).await?.ok_or_else(|| gone(id))?;
+        let template = parse(&stored).map_err(|why| StageError::Fatal { why })?;
+        Ok((Arc::new(template), None))
+    }
+
+    /// The templates that rules choose from, read again when one of them has changed.
+    async fn auto_templates(&self) -> Result<Arc<Vec<Arc<LabelTemplate>>>, StageError> {
+        let version = self.store.auto_templates_version().await?;
+        let mut known = self.auto_templates.lock().await;
+        if let Some((_, templates)) = known.as_ref().filter(|(of, _)| *of == version) {
+            return Ok(templates.clone());
+        }
+        let stored = self.store.auto_templates().await?;
+        let parsed = tokio::task::spawn_blocking(move || {
+            // One that cannot be read does not keep the others from being chosen.
+            stored.iter().filter_map(|stored| parse(stored).ok()).map(Arc::new).collect::<Vec<_>>()
+        });
+        let templates = Arc::new(parsed.await.map_err(|e| StageError::Retry { why: e.to_string() })?);
+        *known = Some((version, templates.clone()));
+        Ok(templates)
     }
 
     /// The templates that come with the binary, for the store.
     pub fn builtin_templates() -> Vec<Template> {
+        let now = Utc::now();
         let stored = LabelTemplate::builtins().iter().map(|template| {
             let (width_mm, height_mm) = template.size_mm();
             Template {
@@ -190,11 +224,26 @@ impl Context {
                 width_mm: width_mm.into(),
                 height_mm: height_mm.into(),
                 dpi: template.dpi() as i32,
-                svg: template.source().into(),
+                description: None,
+                kind: template.kind().word().into(),
+                source: template.source().into(),
+                built_in: true,
+                auto_match: false,
+                created_at: now,
+                updated_at: now,
             }
         });
         stored.collect()
     }
+}
+
+fn gone(id: &str) -> StageError {
+    StageError::Fatal { why: format!("the label template {id:?} is gone") }
+}
+
+/// A stored template, ready to be drawn with.
+fn parse(stored: &Template) -> Result<LabelTemplate, String> {
+    LabelTemplate::stored(&stored.id, &stored.kind, &stored.source).map_err(|error| error.to_string())
 }
 
 /// Loading the languages takes a moment.

@@ -1,17 +1,22 @@
 //! Objects: screenshots and labels in a folder or in a bucket, and the public addresses that they load from.
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions,
-    local::LocalFileSystem, path, prefix::PrefixStore,
+    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    RetryConfig, local::LocalFileSystem, path, prefix::PrefixStore,
 };
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::Addresses;
 use crate::config;
+
+/// For how long and how often a bucket is asked again in one call; the pipeline tries items again by itself.
+const RETRY: Duration = Duration::from_secs(10);
+const RETRIES: usize = 3;
 
 /// What is known of a stored object.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,15 +49,39 @@ pub enum BlobsError {
     NotFound(String),
     #[error("the asked range lies outside of the object")]
     Range,
-    #[error("the object store failed: {0}")]
+    #[error("there is an object {0:?} already")]
+    Exists(String),
+    #[error("{0}")]
+    Signing(String),
+    /// What exactly happened is for the log, not for clients.
+    #[error("{}", said(.0))]
     Failed(#[source] object_store::Error),
+}
+
+impl BlobsError {
+    /// What the log is told.
+    pub fn cause(&self) -> String {
+        match self {
+            BlobsError::Failed(cause) => cause.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn said(error: &object_store::Error) -> &'static str {
+    match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            "the object store refuses this server's credentials; its operator must check AWS_* and the bucket's rights"
+        }
+        _ => "the object store does not answer as it should",
+    }
 }
 
 /// The object store. Cheap to clone.
 #[derive(Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    address: Arc<str>,
+    addresses: Addresses,
 }
 
 impl Blobs {
@@ -74,6 +103,11 @@ impl Blobs {
                 "s3" => {
                     let bucket = object_store::aws::AmazonS3Builder::from_env()
                         .with_url(&settings.url)
+                        .with_retry(RetryConfig {
+                            max_retries: RETRIES,
+                            retry_timeout: RETRY,
+                            ..RetryConfig::default()
+                        })
                         .build()
                         .map_err(|e| fail(e.to_string()))?;
                     let prefix = url.path().trim_matches('/');
@@ -86,30 +120,98 @@ impl Blobs {
                 other => return Err(fail(format!("{other:?} is no known kind of store"))),
             }
         };
-        let public_url = public_url.as_str().trim_end_matches('/');
-        Ok(Blobs { store, address: settings.address.replace("{public_url}", public_url).into() })
+        Blobs::over(store, settings, data_dir, public_url)
     }
 
-    /// The absolute public address of an object.
+    /// The same over a store that is open already.
+    pub fn over(
+        store: Arc<dyn ObjectStore>,
+        settings: &config::Objects,
+        data_dir: &Path,
+        public_url: &Url,
+    ) -> Result<Blobs, BlobsError> {
+        Ok(Blobs { store, addresses: Addresses::open(settings, data_dir, public_url)? })
+    }
+
+    /// How objects are addressed.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The absolute public address of an object, for a client that gets it now: if addresses are signed, it ends.
+    /// Events and rows hold [`Addresses::plain`] ones.
     pub fn address(&self, key: &str) -> String {
-        self.address.replace("{key}", key)
+        self.addresses.of(key)
+    }
+
+    /// The key behind a public address of ours; `None` for anything that lies elsewhere.
+    pub fn key_of(&self, address: &str) -> Option<String> {
+        let key = match self.addresses.key_of(address) {
+            Some(key) => key,
+            // Without a host it is one of this server's.
+            None => address.strip_prefix("/cdn/")?.split(['?', '#']).next()?,
+        };
+        let sound = path::Path::parse(key).is_ok_and(|path| !path.as_ref().is_empty());
+        sound.then(|| key.to_owned())
+    }
+
+    /// The object behind a public address of ours, unless it is larger than `most` bytes; `None` for what lies
+    /// elsewhere or is not there.
+    pub async fn own(&self, address: &str, most: usize) -> Result<Option<Bytes>, BlobsError> {
+        let Some(key) = self.key_of(address) else { return Ok(None) };
+        let found = match self.measure(&key, false).await {
+            Ok((size, _)) if size as u64 <= most as u64 => self.get(&key, None).await,
+            Ok(_) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(object) => Ok(Some(object.bytes)),
+            Err(BlobsError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Stores an object; a second time with the same key writes the same object again.
     pub async fn put(&self, key: String, bytes: Bytes, content_type: &str) -> Result<Artifact, BlobsError> {
+        self.put_as(key, bytes, content_type, PutMode::Overwrite).await
+    }
+
+    /// Stores an object whose key no other one has.
+    ///
+    /// # Errors
+    /// [`BlobsError::Exists`] if one has; it stays as it is.
+    pub async fn put_new(
+        &self,
+        key: String,
+        bytes: Bytes,
+        content_type: &str,
+    ) -> Result<Artifact, BlobsError> {
+        self.put_as(key, bytes, content_type, PutMode::Create).await
+    }
+
+    async fn put_as(
+        &self,
+        key: String,
+        bytes: Bytes,
+        content_type: &str,
+        mode: PutMode,
+    ) -> Result<Artifact, BlobsError> {
         let sha256 = hexadecimal(&Sha256::digest(&bytes));
         let size = bytes.len() as i64;
         let attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
-        let options = PutOptions { attributes, ..PutOptions::default() };
+        let options = PutOptions { attributes, ..PutOptions::from(mode.clone()) };
         let path = path::Path::from(key.as_str());
         let put = match self.store.put_opts(&path, bytes.clone().into(), options).await {
             // Folders keep no attributes; the artifact's row does.
             Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
-                self.store.put(&path, bytes.into()).await
+                self.store.put_opts(&path, bytes.into(), mode.into()).await
             }
             other => other,
         };
-        put.map_err(BlobsError::Failed)?;
+        put.map_err(|error| match error {
+            object_store::Error::AlreadyExists { .. } => BlobsError::Exists(key.clone()),
+            other => BlobsError::Failed(other),
+        })?;
         Ok(Artifact { key, content_type: content_type.to_owned(), size, sha256 })
     }
 
@@ -155,6 +257,24 @@ impl Blobs {
         found.map_ok(|object| object.location.to_string()).map_err(BlobsError::Failed).boxed()
     }
 
+    /// Makes an object be there under another key too.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<(), BlobsError> {
+        let parsed = |key: &str| path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()));
+        self.store.copy(&parsed(from)?, &parsed(to)?).await.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => BlobsError::NotFound(from.to_owned()),
+            other => BlobsError::Failed(other),
+        })
+    }
+
+    /// Removes all objects in a folder, which ends with a slash.
+    pub async fn delete_below(&self, folder: &str) -> Result<(), BlobsError> {
+        let mut keys = self.keys(folder);
+        while let Some(key) = keys.try_next().await? {
+            self.delete(&key).await?;
+        }
+        Ok(())
+    }
+
     /// Removes an object; one that is not there is no error.
     pub async fn delete(&self, key: &str) -> Result<(), BlobsError> {
         match self.store.delete(&path::Path::from(key)).await {
@@ -164,6 +284,6 @@ impl Blobs {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Changed, NewTask, OnceKey, Store, StoreError, change::Working, idempotency};
+use super::{Changed, NewTask, OnceKey, Row, Store, StoreError, change::Working, idempotency, rows};
 use crate::{
     event::{JobType, Timestamp},
     job::{
@@ -24,6 +24,8 @@ pub struct NewJob {
     pub name: String,
     /// `None` for a job without a plan of stages.
     pub config: Option<JobConfig>,
+    /// What its first items speak of.
+    pub rows: Vec<Row>,
     /// Its first items; a planned job cannot begin without one.
     pub tasks: Vec<NewTask>,
     /// Whose it is.
@@ -41,6 +43,7 @@ impl NewJob {
             job_type,
             name: name.into(),
             config: None,
+            rows: Vec::new(),
             tasks: Vec::new(),
             owner: ANONYMOUS.into(),
             priority: Priority::default(),
@@ -298,6 +301,9 @@ pub(super) async fn accept(tx: &mut PgConnection, new: NewJob) -> Result<Working
     let mut record = JobRecord::new(job, new.config, new.owner, Utc::now());
     record.schedule_id = new.schedule_id;
     insert(tx, &record).await?;
+    for row in &new.rows {
+        rows::insert(tx, record.job.id, row).await?;
+    }
     let mut state = Working::new(record);
     state.run(Command::Create)?;
     state.add(tx, &new.tasks).await?;

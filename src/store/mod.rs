@@ -4,12 +4,14 @@
 //! tasks, the job's new state and its events. Nobody tells clients anything directly; what was committed is
 //! announced ([`Announcement`]) and, should an announcement be lost, found again in the journal.
 
+mod addresses;
 mod articles;
 mod blobs;
 mod change;
 mod control;
 mod copy;
 mod crawl_jobs;
+mod derived;
 pub mod embedded;
 mod idempotency;
 mod jobs;
@@ -38,6 +40,7 @@ use sqlx::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
+pub use addresses::{Addresses, Denied, Showing, disposition};
 pub use articles::{
     Article, ArticleQuery, ArticleRow, ArticleSort, ArticleStats, ArticleUpdate, ArticlesUpdated,
 };
@@ -55,7 +58,7 @@ pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
-pub use tasks::{Claimed, Lease, NewTask};
+pub use tasks::{Claimed, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
 
 use crate::{

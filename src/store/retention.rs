@@ -236,8 +236,11 @@ async fn remove(tx: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
     .await?;
     let folder = format!("jobs/{id}/");
     sqlx::query(
-        "INSERT INTO objects_to_delete (name)
+        "WITH derived AS (DELETE FROM derived_objects
+                          WHERE source IN (SELECT key FROM artifacts WHERE job_id = $1) RETURNING key)
+         INSERT INTO objects_to_delete (name)
          SELECT $2 UNION SELECT key FROM artifacts WHERE job_id = $1 AND NOT starts_with(key, $2)
+         UNION SELECT key FROM derived
          ON CONFLICT (name) DO UPDATE SET due_at = now(), passes = 0",
     )
     .bind(id.0)

@@ -316,6 +316,43 @@ impl Store {
         Ok(row.as_ref().map(element).transpose()?)
     }
 
+    /// The screenshot of a job's product, by the article number that the page declares or that was read, or by the
+    /// folder of its parts.
+    pub async fn screenshot_of(
+        &self,
+        job: JobId,
+        article_number: &str,
+    ) -> Result<Option<ScreenshotRow>, StoreError> {
+        let id = sqlx::query_scalar(
+            "SELECT s.id FROM screenshots s WHERE s.job_id = $1 AND (s.page_facts->>'articleNumber' = $2
+                 OR EXISTS (SELECT FROM screenshot_elements e WHERE e.screenshot_id = s.id AND e.folder = $2)
+                 OR EXISTS (SELECT FROM ocr_results o WHERE o.screenshot_id = s.id AND o.facts->>'articleNumber' = $2))
+             ORDER BY s.ordinal, s.id LIMIT 1",
+        )
+        .bind(job.0)
+        .bind(article_number)
+        .fetch_optional(&self.pool)
+        .await?;
+        match id {
+            Some(id) => self.screenshot(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The reading of a screenshot, if it was read.
+    pub async fn reading_of(&self, screenshot: Uuid) -> Result<Option<OcrRow>, StoreError> {
+        let id = sqlx::query_scalar(
+            "SELECT id FROM ocr_results WHERE screenshot_id = $1 ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(screenshot)
+        .fetch_optional(&self.pool)
+        .await?;
+        match id {
+            Some(id) => self.ocr_result(id).await,
+            None => Ok(None),
+        }
+    }
+
     /// What is known of an object.
     pub async fn artifact(&self, key: &str) -> Result<Option<Artifact>, StoreError> {
         let row = sqlx::query("SELECT key, content_type, size, sha256 FROM artifacts WHERE key = $1")

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -38,6 +38,28 @@ impl NewTask {
             .map_err(|error| StoreError::Corrupt { table: "tasks", detail: error.to_string() })?;
         Ok(NewTask { id, stage, ordinal, payload })
     }
+
+    /// A task that reads a screenshot.
+    pub fn read(job: JobId, ordinal: i32, screenshot_id: Uuid) -> Result<NewTask, StoreError> {
+        let id = job.derive("ocr", &screenshot_id.to_string());
+        NewTask::new(Stage::Ocr, ordinal, id, &ReadItem { screenshot_id })
+    }
+}
+
+/// A screenshot to be read.
+#[derive(Serialize, Deserialize)]
+pub struct ReadItem {
+    pub screenshot_id: Uuid,
+}
+
+/// Where an item stands, for who waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// It waits for its turn.
+    Open,
+    Running,
+    /// Nobody will work on it any more.
+    Over,
 }
 
 /// The right to settle a task.
@@ -68,6 +90,24 @@ pub struct Claimed {
 const TURN: &str = "interval '5 seconds'";
 
 impl Store {
+    /// Where the reading with this id stands, and the screenshot that it reads.
+    pub async fn reading(&self, id: Uuid) -> Result<Option<(TaskState, Uuid)>, StoreError> {
+        let row = sqlx::query("SELECT state, payload FROM tasks WHERE id = $1 AND stage = $2")
+            .bind(id)
+            .bind(Stage::Ocr.word())
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let state: String = row.try_get("state")?;
+        let state = match state.as_str() {
+            "waiting" | "ready" => TaskState::Open,
+            "running" => TaskState::Running,
+            _ => TaskState::Over,
+        };
+        let Json(item): Json<ReadItem> = row.try_get("payload")?;
+        Ok(Some((state, item.screenshot_id)))
+    }
+
     /// The stages that have ready tasks.
     pub async fn ready_stages(&self) -> Result<Vec<Stage>, StoreError> {
         let stages: Vec<&str> = Stage::ALL.iter().map(|stage| stage.word()).collect();

@@ -142,13 +142,13 @@ impl Running {
         Running { server: Some(server), base, database, http: reqwest::Client::new(), folder }
     }
 
-    /// Where its objects and scratch files are.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
-    }
-
     pub fn store(&self) -> &Store {
         &self.server.as_ref().unwrap().store
+    }
+
+    /// Where its objects are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// How many clients follow events at the moment.

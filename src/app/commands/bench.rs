@@ -12,7 +12,7 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, jitter, latejoin, pipeline, redeploy, storm},
+            scenarios::{append, fanout, idle, jitter, labels, latejoin, pipeline, redeploy, storm},
             servers::{Kind, Programs, Server},
             table, target,
         },
@@ -50,6 +50,8 @@ pub enum BenchArgs {
         after_help = "Examples:\n  jobcast bench pipeline\n  jobcast bench pipeline --products 20 --small 10"
     )]
     Pipeline(PipelineArgs),
+    /// Draws labels as PNG and PDF, without a server.
+    Labels(LabelsArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
         after_help = "Examples:\n  jobcast bench compare --quick\n  jobcast bench compare --readme README.md --json bench.json\n  \
@@ -58,6 +60,15 @@ pub enum BenchArgs {
     Compare(CompareArgs),
     /// Jobcast as a server under test: `serve` without workers, and the control routes.
     Target(TargetArgs),
+}
+
+#[derive(clap::Args)]
+pub struct LabelsArgs {
+    #[command(flatten)]
+    scenario: labels::Args,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// One scenario on one server.
@@ -162,6 +173,7 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
             };
             unless_stopped(work).await
         }
+        BenchArgs::Labels(arguments) => run_labels(arguments).await,
         BenchArgs::Compare(arguments) => unless_stopped(run_compare(arguments)).await,
         BenchArgs::Target(arguments) => run_target(config, arguments).await,
     }
@@ -193,6 +205,17 @@ impl<A: clap::Args> Single<A> {
         };
         unless_stopped(work).await
     }
+}
+
+async fn run_labels(arguments: LabelsArgs) -> anyhow::Result<ExitCode> {
+    let work = async {
+        let scenario = arguments.scenario;
+        let outcome = tokio::task::spawn_blocking(move || labels::run(&scenario)).await??;
+        println!("{outcome}");
+        write_json(arguments.json, &outcome)?;
+        Ok(ExitCode::SUCCESS)
+    };
+    unless_stopped(work).await
 }
 
 async fn run_compare(arguments: CompareArgs) -> anyhow::Result<ExitCode> {

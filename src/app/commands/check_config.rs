@@ -13,6 +13,9 @@ pub fn run(config: &Config, defaults: bool) -> anyhow::Result<()> {
         // It holds a password.
         shown.database.url = "(set)".into();
     }
+    if !shown.objects.signing_key.is_empty() {
+        shown.objects.signing_key = "(set)".into();
+    }
     print!("{}", toml::to_string(&shown)?);
     eprintln!("The settings are sound.");
     Ok(())

@@ -9,16 +9,16 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
+pub use crate::http::objects_failed;
 use crate::{
     http::internal,
     job::{Code, JobId, Rejection},
-    store::{BlobsError, StoreError},
+    store::StoreError,
 };
 
 /// What stands in front of the routes that refuse in a shape of their own.
-const AUTOMATION: &str = "/api/automation/";
+const AUTOMATION: [&str; 3] = ["/api/automation/", "/api/templates", "/api/ocr/"];
 
 /// An answer that says no; [`say_success`] gives it the shape of the routes that it is around.
 #[derive(Clone, Debug)]
@@ -60,6 +60,14 @@ pub struct RefusalBody {
     message: Option<String>,
 }
 
+impl Refusal {
+    /// What it says, for an item of a list that cannot be answered with a status.
+    pub fn sentence(&self) -> String {
+        let said = ["message", "error"].iter().find_map(|key| self.body[*key].as_str());
+        said.unwrap_or("it was refused").to_owned()
+    }
+}
+
 #[cfg(test)]
 impl Refusal {
     pub fn body(self) -> Value {
@@ -85,13 +93,6 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
         internal(error).into()
     }
-}
-
-/// What a client may know when the object store fails: an id that stands in the one log line that tells the cause.
-pub fn objects_failed(error: &BlobsError) -> Rejection {
-    let id = Uuid::new_v4();
-    tracing::error!(%id, %error, "the object store failed");
-    Rejection::new(Code::Unavailable, format!("The object store does not answer; try again. (id {id})"))
 }
 
 impl IntoResponse for Refusal {
@@ -153,7 +154,7 @@ pub async fn no_route() -> Refusal {
 /// A route that does not take this method.
 pub async fn no_method(method: Method, uri: Uri) -> Refusal {
     let sentence = format!("{} does not take {method}.", uri.path());
-    if uri.path().starts_with(AUTOMATION) {
+    if AUTOMATION.iter().any(|prefix| uri.path().starts_with(prefix)) {
         Refusal::automation(StatusCode::METHOD_NOT_ALLOWED, sentence)
     } else {
         Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, sentence)

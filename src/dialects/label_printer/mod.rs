@@ -8,12 +8,15 @@ mod excel;
 mod field;
 mod form;
 mod health;
+mod images;
 mod job_labels;
 mod jobs;
 mod labels;
+mod ocr;
 mod poll;
 mod print;
 mod start;
+mod templates;
 mod test_run;
 mod wish;
 
@@ -48,6 +51,8 @@ fn automation() -> OpenApiRouter<Api> {
         .routes(routes!(job_labels::list))
         .routes(routes!(job_labels::picture))
         .routes(routes!(jobs::stats))
+        .merge(ocr::routes())
+        .merge(templates::routes())
 }
 
 /// Routes that refuse with `{success: false, error, message?}`: all others.
@@ -56,10 +61,12 @@ fn with_success() -> OpenApiRouter<Api> {
         .routes(routes!(test_run::run))
         .routes(routes!(health::show))
         .merge(crawler::routes())
+        .merge(images::routes())
         .merge(articles::routes())
         .merge(excel::routes())
         .merge(labels::routes())
         .merge(print::routes())
+        .merge(templates::editor_routes())
         .layer(map_response(answer::say_success))
 }
 

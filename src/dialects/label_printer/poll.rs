@@ -240,7 +240,7 @@ pub fn label(row: &LabelRow, address: impl Fn(&str) -> String) -> Result<Value, 
 }
 
 /// A product in the words of this frontend.
-fn product(facts: &ProductFacts) -> Value {
+pub fn product(facts: &ProductFacts) -> Value {
     let item = object(json!({
         "articleNumber": facts.article_number,
         "productName": facts.name,

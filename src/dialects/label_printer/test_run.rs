@@ -123,9 +123,9 @@ async fn capture(api: &Api, job: JobId, id: Uuid) -> Result<Change, Rejection> {
     let thumbnail = put(key("thumbnails"), thumbnail).await?;
     let event = ScreenshotCaptured {
         screenshot_id: id,
-        url: api.blobs.address(&image.key),
+        url: api.blobs.addresses().plain(&image.key),
         product_url: PRODUCT_URL.into(),
-        thumbnail_url: Some(api.blobs.address(&thumbnail.key)),
+        thumbnail_url: Some(api.blobs.addresses().plain(&thumbnail.key)),
         product_name: Some(PRODUCT_NAME.into()),
     };
     let row = ScreenshotRow {

@@ -21,7 +21,7 @@ use crate::{
     event::{
         Event, LabelGenerated, MatchFailed, MatchFound, MatchType, OcrCompleted, OcrData, ScreenshotCaptured,
     },
-    http::{self, Api, Live},
+    http::{self, Api, Live, Pictures},
     job::{Command, JobId, RequestLimits, Stage, Status},
     realtime::hub::Hub,
     store::{
@@ -55,7 +55,13 @@ async fn house() -> House {
         width_mm: 70.0,
         height_mm: 37.0,
         dpi: 300,
-        svg: "<svg xmlns='http://www.w3.org/2000/svg'/>".into(),
+        description: None,
+        kind: "svg".into(),
+        source: "<svg xmlns='http://www.w3.org/2000/svg'/>".into(),
+        built_in: true,
+        auto_match: false,
+        created_at: chrono::Utc::now(),
+        updated_at: chrono::Utc::now(),
     };
     store.put_templates(&[template]).await.unwrap();
     let public = Url::parse("http://jobs.example.com/").unwrap();
@@ -66,6 +72,7 @@ async fn house() -> House {
         label_list: config.server.label_list,
         store: store.clone(),
         blobs: blobs.clone(),
+        pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },
         max_upload: 100_000,
         max_age: config.objects.max_age,
@@ -436,6 +443,42 @@ async fn a_poll_carries_the_fields_of_the_events() {
         let missing = house.call(Method::GET, &format!("{path}/labels/{index}")).await;
         assert_eq!(missing, (404, json!({ "error": "Label not found" })));
     }
+
+    // The addresses that the pages make up themselves.
+    let folder = format!("/api/images/screenshots/{job}/4711");
+    for (path, bytes) in [
+        (format!("{folder}/screenshot.png"), "png"),
+        (format!("{folder}/product-image.png"), "png"),
+        (format!("{folder}/thumbnail.png"), "png"),
+        (format!("/api/images/labels/{label}.png"), "label"),
+    ] {
+        let request = Request::get(&path).body(Body::empty()).unwrap();
+        let response = house.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "image/png");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=3600");
+        assert_eq!(to_bytes(response.into_body(), 100).await.unwrap(), bytes, "{path}");
+    }
+    let listed = house.get(&format!("/api/images/list/{job}/4711")).await;
+    let listed: Vec<_> =
+        listed["images"].as_array().unwrap().iter().map(|image| &image["filename"]).collect();
+    assert_eq!(listed, ["product-image.png", "screenshot.png", "thumbnail.png"]);
+    let no_image = (404, json!({ "success": false, "error": "Image not found" }));
+    for path in [
+        format!("{folder}/title.png"),
+        format!("{folder}/..%2f..%2fscreenshot.png"),
+        format!("{folder}/%00"),
+        format!("/api/images/screenshots/{job}/4712/screenshot.png"),
+        format!("/api/images/screenshots/{job}/..%2f4711/screenshot.png"),
+        "/api/images/screenshots/x/4711/screenshot.png".into(),
+        format!("/api/images/labels/{label}.pdf"),
+        format!("/api/images/labels/{}.png", Uuid::new_v4()),
+        "/api/images/labels/..%2f..%2fx.png".into(),
+    ] {
+        assert_eq!(house.call(Method::GET, &path).await, no_image, "{path}");
+    }
+    let none = house.call(Method::GET, &format!("/api/images/list/{job}/4712")).await;
+    assert_eq!(none, (404, json!({ "success": false, "error": "Images not found" })));
 
     // With the job its objects go.
     let key = format!("jobs/{job}/screenshots/{shot}.png");

@@ -84,6 +84,9 @@ fn first<'a>(places: &[&'a Fields], key: &str) -> Option<&'a Value> {
 fn text(places: &[&Fields], key: &str) -> Result<Option<String>, Refusal> {
     match first(places, key) {
         None => Ok(None),
+        Some(Value::String(text)) if text.contains('\0') => {
+            Err(bad(format!("{key} must not hold the character U+0000.")))
+        }
         Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
         Some(_) => Err(bad(format!("{key} must be a text."))),
     }

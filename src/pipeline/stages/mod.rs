@@ -41,7 +41,10 @@ impl From<BlobsError> for StageError {
     fn from(error: BlobsError) -> Self {
         match error {
             BlobsError::NotFound(_) => StageError::Fatal { why: error.to_string() },
-            other => StageError::Retry { why: other.to_string() },
+            other => {
+                tracing::warn!(error = other.cause(), "the object store failed");
+                StageError::Retry { why: other.to_string() }
+            }
         }
     }
 }

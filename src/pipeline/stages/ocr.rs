@@ -1,25 +1,16 @@
 //! OCR: what a screenshot says, checked against what the page declares.
 
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-
 use super::{Context, StageError, column, json, match_products, payload};
 use crate::{
     event::{OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted},
-    job::Stage,
+    job::{Plan, Stage},
     pipeline::tools::fields::{cross_check, read_fields},
     product::{
         ProductFacts,
         article::{PriceType, short_description, tiered_prices_text},
     },
-    store::{ArticleRow, Change, Claimed, NewTask, OcrRow, Row, ScreenshotRow},
+    store::{ArticleRow, Change, Claimed, NewTask, OcrRow, ReadItem as Item, Row, ScreenshotRow},
 };
-
-/// A screenshot to be read.
-#[derive(Serialize, Deserialize)]
-pub struct Item {
-    pub screenshot_id: Uuid,
-}
 
 pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
     let Item { screenshot_id } = payload(task)?;
@@ -66,7 +57,10 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         error: None,
     };
     let mut rows = vec![Row::Ocr(row)];
-    rows.extend(article(&screenshot, &checked.values, &text.text, confidence).map(Row::Article));
+    // Who sends a picture to be read has not said that it shows a product of theirs.
+    if context.store.job(task.lease.job).await?.job.plan != Plan::Read {
+        rows.extend(article(&screenshot, &checked.values, &text.text, confidence).map(Row::Article));
+    }
     let item = match_products::Item { ocr_result_id: id };
     let next =
         NewTask::new(Stage::Match, task.ordinal, task.lease.job.derive("match", &id.to_string()), &item)?;

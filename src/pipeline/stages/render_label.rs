@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Context, StageError, json, payload};
 use crate::{
     event::{LabelFailed, LabelGenerated},
-    label::LabelData,
+    label::{LabelData, MAX_PICTURE_BYTES, Picture},
     product::ProductFacts,
     store::{Change, Claimed, LabelRow, Row},
 };
@@ -30,18 +30,31 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let record = context.store.job(job).await?;
     let config =
         record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
-    let template = context.template(&config.template_id).await?;
     let renderer = context.renderer.clone();
     let code_url = Some(product_url).filter(|url| !url.is_empty());
-    let data = LabelData { facts: facts.clone(), code_url, ..LabelData::default() };
+    let mut data = LabelData { facts: facts.clone(), code_url, ..LabelData::default() };
+    let (template, note) = context.template(&config.template_id, &data).await?;
+    let template_id = template.id().to_owned();
+    let mut found = Vec::new();
+    for address in template.wanted_pictures(&data) {
+        // What lies elsewhere is left out, and the label says so.
+        let bytes = context.blobs.own(&address, MAX_PICTURE_BYTES).await?;
+        found.extend(bytes.map(|bytes| (address, bytes)));
+    }
     let began = Instant::now();
-    let rendered = tokio::task::spawn_blocking(move || renderer.render(&template, &data))
-        .await
-        .map_err(|_| StageError::Retry {
-            why: "the label's drawing failed; the server's log tells why".into(),
-        })?
-        .map_err(|error| StageError::Fatal { why: error.to_string() })?;
+    let rendered = tokio::task::spawn_blocking(move || {
+        let pictures = found.into_iter();
+        let pictures = pictures.filter_map(|(at, bytes)| Some((at, Picture::read(bytes.to_vec()).ok()?)));
+        data.pictures.extend(pictures);
+        renderer.render(&template, &data)
+    })
+    .await
+    .map_err(|_| StageError::Retry { why: "the label's drawing failed; the server's log tells why".into() })?
+    .map_err(|error| StageError::Fatal { why: error.to_string() })?;
     let render_ms = began.elapsed().as_millis() as i32;
+
+    let mut warnings = rendered.warnings;
+    warnings.extend(note);
 
     let id = task.lease.task;
     let file_size = rendered.png.len() as i64;
@@ -51,13 +64,13 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let article_number = facts.article_number.clone().unwrap_or_default();
     let generated = LabelGenerated {
         label_id: id,
-        image_url: context.blobs.address(&image.key),
+        image_url: context.blobs.addresses().plain(&image.key),
         article_number: article_number.clone(),
     };
     let row = LabelRow {
         id,
         match_id,
-        template_id: config.template_id,
+        template_id,
         ordinal: task.ordinal,
         article_number,
         facts: json(&facts)?,
@@ -67,7 +80,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         height: Some(rendered.height_px as i32),
         file_size: Some(file_size),
         render_ms: Some(render_ms),
-        warnings: json(&rendered.warnings)?,
+        warnings: json(&warnings)?,
         error: None,
         created_at: Utc::now(),
     };

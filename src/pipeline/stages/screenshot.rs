@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Context, StageError, json, ocr, payload};
+use super::{Context, StageError, json, payload};
 use crate::{
-    event::ScreenshotCaptured,
-    job::{CrawlOptions, Stage},
+    event::{ScreenshotCaptured, ScreenshotUploaded},
+    job::CrawlOptions,
     pipeline::tools::browser::{CaptureRules, ElementKind, ElementRule},
     product::ProductFacts,
     store::{Change, Claimed, ElementRow, NewTask, Row, ScreenshotRow},
@@ -41,12 +41,19 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let (file_size, png, thumbnail) = (capture.png.len() as i64, capture.png, capture.thumbnail_png);
     let image = context.blobs.put(key("screenshots"), png, "image/png").await?;
     let thumbnail = context.blobs.put(key("thumbnails"), thumbnail, "image/png").await?;
+    let plain = |key: &str| context.blobs.addresses().plain(key);
     let captured = ScreenshotCaptured {
         screenshot_id: id,
-        url: context.blobs.address(&image.key),
+        url: plain(&image.key),
         product_url: url.to_string(),
-        thumbnail_url: Some(context.blobs.address(&thumbnail.key)),
+        thumbnail_url: Some(plain(&thumbnail.key)),
         product_name: facts.name.clone(),
+    };
+    // Both are in the store by now.
+    let uploaded = ScreenshotUploaded {
+        screenshot_id: id,
+        image_url: captured.url.clone(),
+        thumbnail_url: captured.thumbnail_url.clone(),
     };
     let row = ScreenshotRow {
         id,
@@ -83,13 +90,13 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
             file_size,
         }));
     }
-    let next = NewTask::new(
-        Stage::Ocr,
-        task.ordinal,
-        job.derive("ocr", &id.to_string()),
-        &ocr::Item { screenshot_id: id },
-    )?;
-    Ok(Change { rows, tasks: vec![next], events: vec![captured.into()], ..Change::default() })
+    let next = NewTask::read(job, task.ordinal, id)?;
+    Ok(Change {
+        rows,
+        tasks: vec![next],
+        events: vec![captured.into(), uploaded.into()],
+        ..Change::default()
+    })
 }
 
 /// What the job's options make of a capture.

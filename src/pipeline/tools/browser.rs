@@ -1876,7 +1876,7 @@ mod tests {
         assert_eq!(list.html.matches("href=\"/p/").count(), 15, "{}", list.html);
         let endless = pool.read(&at("/endless"), &rules()).await.unwrap();
         let read = endless.html.matches("href=\"/p/").count();
-        assert!((5..200).contains(&read), "{read}");
+        assert!((1..200).contains(&read), "{read}");
         pool.close().await;
     }
 

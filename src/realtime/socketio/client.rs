@@ -25,7 +25,7 @@ use crate::{
         hub::{ClientId, Hub, Standing},
         session::Session,
     },
-    store::{Retried, Room, StoreError},
+    store::{Addresses, Retried, Room, StoreError},
 };
 
 /// Waits for room for an answer double from the first to the second.
@@ -40,6 +40,7 @@ pub struct Limits {
 /// A socket's state; lives in its extensions, and goes when it leaves.
 pub struct Client {
     hub: Arc<Hub>,
+    addresses: Addresses,
     /// Of clients that can come back to it (version 3 and later).
     session: Option<Session>,
     link: Option<Arc<Link>>,
@@ -90,9 +91,11 @@ impl Client {
         standing: Standing,
         link: Option<Arc<Link>>,
         limits: Limits,
+        addresses: Addresses,
     ) {
         let client = Arc::new(Client {
             hub,
+            addresses,
             session,
             link,
             standing: Mutex::new(Some(standing)),
@@ -145,7 +148,7 @@ impl Client {
     pub fn enter(self: &Arc<Self>, socket: SocketRef) {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(standing) = standing else { return };
-        let outlet = SocketOutlet::new(socket.clone(), self.link.clone());
+        let outlet = SocketOutlet::new(socket.clone(), self.link.clone(), self.addresses.clone());
         outlet.prepare();
         let id = self.hub.register(Arc::new(outlet), standing);
         let _ = self.place.set(Place { socket, id });

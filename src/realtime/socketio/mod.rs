@@ -36,7 +36,10 @@ use super::{
     hub::{Hub, Standing},
     session::{Claim, Holder, Session, Sessions},
 };
-use crate::{config, store::StoreError};
+use crate::{
+    config,
+    store::{Addresses, StoreError},
+};
 
 /// How often a client's session is asked for while the database does not answer; then it is sent away to come back.
 const TRIES: u32 = 20;
@@ -51,7 +54,14 @@ pub struct Sockets {
 }
 
 /// Builds what answers `/socket.io/`, and the handle on all sockets.
-pub fn start(hub: Arc<Hub>, sessions: Arc<Sessions>, settings: &config::Realtime) -> (Transport, Sockets) {
+///
+/// Events are told with `addresses` that are good from then on.
+pub fn start(
+    hub: Arc<Hub>,
+    sessions: Arc<Sessions>,
+    addresses: Addresses,
+    settings: &config::Realtime,
+) -> (Transport, Sockets) {
     let (service, io) = SocketIo::builder()
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
@@ -74,7 +84,7 @@ pub fn start(hub: Arc<Hub>, sessions: Arc<Sessions>, settings: &config::Realtime
         }
     };
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        let (hub, sessions) = (hub.clone(), sessions.clone());
+        let (hub, sessions, addresses) = (hub.clone(), sessions.clone(), addresses.clone());
         async move {
             let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
             let (session, standing) = match socket.protocol() {
@@ -88,7 +98,7 @@ pub fn start(hub: Arc<Hub>, sessions: Arc<Sessions>, settings: &config::Realtime
             if let (Some(session), Some(link)) = (&session, &link) {
                 link.greeting.set(session.pid.clone());
             }
-            Client::prepare(&socket, hub, session, standing, link, limits);
+            Client::prepare(&socket, hub, session, standing, link, limits, addresses);
             Ok::<(), &'static str>(())
         }
     };

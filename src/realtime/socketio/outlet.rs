@@ -12,13 +12,14 @@ use socketioxide::{ProtocolVersion, SendError, SocketError, TransportType, extra
 use super::transport::{Link, MARKER, Wire, begin_text};
 use crate::{
     realtime::hub::{Events, Outlet, Progress, Sent, Told},
-    store::Transient,
+    store::{Addresses, Transient},
 };
 
 /// A socket's end of the stream.
 pub struct SocketOutlet {
     socket: SocketRef,
     link: Option<Arc<Link>>,
+    addresses: Addresses,
     /// Its WebSocket, once what the library had queued is on it.
     wire: OnceLock<Arc<Wire>>,
     marked: AtomicBool,
@@ -33,8 +34,8 @@ enum Way<'a> {
 }
 
 impl SocketOutlet {
-    pub fn new(socket: SocketRef, link: Option<Arc<Link>>) -> SocketOutlet {
-        SocketOutlet { socket, link, wire: OnceLock::new(), marked: AtomicBool::new(false) }
+    pub fn new(socket: SocketRef, link: Option<Arc<Link>>, addresses: Addresses) -> SocketOutlet {
+        SocketOutlet { socket, link, addresses, wire: OnceLock::new(), marked: AtomicBool::new(false) }
     }
 
     /// Makes ready for the first event, so that it need not wait.
@@ -85,13 +86,19 @@ impl SocketOutlet {
 impl Outlet for SocketOutlet {
     fn send(&self, events: &Events) -> Sent {
         match self.way() {
-            Way::Wire(wire) if wire.send(events.frames(encode), events.item.events.len()) => Sent::All,
+            Way::Wire(wire)
+                if wire
+                    .send(events.frames(|told| encode(told, &self.addresses)), events.item.events.len()) =>
+            {
+                Sent::All
+            }
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
             Way::Wire(_) | Way::Between => Sent::Some(0),
             Way::Library => {
                 for (taken, event) in events.item.events.iter().enumerate() {
                     let offset = events.item.offset(event).to_string();
-                    match self.queue(&event.kind, &(&event.payload, offset)) {
+                    let payload = self.addresses.freshen(&event.kind, &event.payload);
+                    match self.queue(&event.kind, &(&payload, offset)) {
                         Sent::All => {}
                         Sent::Some(_) => return Sent::Some(taken),
                         Sent::Gone => return Sent::Gone,
@@ -119,11 +126,12 @@ impl Outlet for SocketOutlet {
 }
 
 /// Events as WebSocket frames: `42["name",payload,"offset"]` each.
-fn encode(told: &Told) -> Bytes {
+fn encode(told: &Told, addresses: &Addresses) -> Bytes {
     let payloads: usize = told.events.iter().map(|event| event.payload.get().len() + 100).sum();
     let mut out = BytesMut::with_capacity(payloads);
     for event in &told.events {
-        packet(&mut out, &event.kind, event.payload.get(), Some(&told.offset(event).to_string()));
+        let payload = addresses.freshen(&event.kind, &event.payload);
+        packet(&mut out, &event.kind, payload.get(), Some(&told.offset(event).to_string()));
     }
     out.freeze()
 }

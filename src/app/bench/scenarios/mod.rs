@@ -4,6 +4,7 @@ pub mod append;
 pub mod fanout;
 pub mod idle;
 pub mod jitter;
+pub mod labels;
 pub mod latejoin;
 pub mod pipeline;
 pub mod redeploy;

@@ -63,7 +63,8 @@ impl Templates {
         for id in ids {
             if !self.0.contains_key(&id) {
                 let stored = api.store.template(&id).await?;
-                let parsed = stored.and_then(|stored| LabelTemplate::parse(&stored.id, &stored.svg).ok());
+                let parsed = stored
+                    .and_then(|stored| LabelTemplate::stored(&stored.id, &stored.kind, &stored.source).ok());
                 self.0.insert(id, parsed.map(Arc::new));
             }
         }
