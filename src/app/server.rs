@@ -135,6 +135,10 @@ impl Server {
             max_products: config.crawler.max_products,
             match_threshold: config.pipeline.match_threshold,
         };
+        let context = match config.pipeline.enabled {
+            true => Some(Arc::new(Context::open(store.clone(), blobs.clone(), &config, &data_dir).await?)),
+            false => None,
+        };
         let schedules = AbortOnDropHandle::new(tokio::spawn(keep_schedules(store.clone(), limits)));
         let api = Api {
             store: store.clone(),
@@ -147,6 +151,7 @@ impl Server {
             max_age: config.objects.max_age,
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
+            look: context.clone().map(look),
         };
         let mut routes = http::described(http::routes().merge(dialects::routes()));
         if config.server.demo_shop {
@@ -163,13 +168,10 @@ impl Server {
 
         let stop_work = CancellationToken::new();
         let interrupt_work = CancellationToken::new();
-        let (work, context) = if config.pipeline.enabled {
-            let context = Arc::new(Context::open(store.clone(), blobs, &config, &data_dir).await?);
-            let worker = Worker::new(context.clone(), (&config.pipeline).into());
-            (Some(tokio::spawn(worker.run(stop_work.clone(), interrupt_work.clone()))), Some(context))
-        } else {
-            (None, None)
-        };
+        let work = context.clone().map(|context| {
+            let worker = Worker::new(context, (&config.pipeline).into());
+            tokio::spawn(worker.run(stop_work.clone(), interrupt_work.clone()))
+        });
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|address| address.to_string()).collect();
         let http =
@@ -283,6 +285,16 @@ impl Server {
             postgres.stop().await;
         }
     }
+}
+
+/// The pipeline's look at a shop, for the routes.
+fn look(context: Arc<Context>) -> http::Look {
+    Arc::new(move |url| {
+        let context = context.clone();
+        Box::pin(async move {
+            context.detect(&url).await.map(|found| found.told()).map_err(|error| error.to_string())
+        })
+    })
 }
 
 /// How to connect to the database, and the embedded server if it is ours.

@@ -19,6 +19,9 @@ use std::{
 };
 
 use axum::routing::get;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use url::Url;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -55,7 +58,13 @@ pub struct Api {
     /// False once the server is stopping.
     pub ready: Arc<AtomicBool>,
     pub live: Live,
+    /// Looks at a shop; `None` where jobs are not worked on.
+    pub look: Option<Look>,
 }
+
+/// Looks at one page of a shop and says what was found, or in a sentence why it cannot be looked at. The crawler behind
+/// it is the pipeline's, which routes do not know.
+pub type Look = Arc<dyn Fn(Url) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
 /// A key has slashes, which a path of the contract cannot say: so its route is not made of it.
 #[derive(OpenApi)]

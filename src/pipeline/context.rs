@@ -7,13 +7,14 @@ use std::{
 
 use chrono::Utc;
 use tokio::sync::Mutex;
+use url::Url;
 use uuid::Uuid;
 
 use super::{
     stages::StageError,
     tools::{
         browser::{self, BrowserPool, BrowserSettings},
-        crawler::CrawlLimits,
+        crawler::{self, CrawlError, CrawlLimits, Detected, Reader},
         fetch::{FetchError, FetchLimits, Fetcher},
         guard::{Guard, GuardProxy, ProxyLimits},
         ocr::{OcrEngine, OcrError},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    job::JobConfig,
     label::{AUTOMATIC, LabelData, LabelRenderer, LabelTemplate, choose},
     product::{
         ProductFacts,
@@ -37,7 +39,7 @@ pub struct Context {
     pub store: Store,
     pub blobs: Blobs,
     pub fetcher: Fetcher,
-    pub browser: BrowserPool,
+    pub browser: Arc<BrowserPool>,
     pub ocr: OcrEngine,
     pub renderer: Arc<LabelRenderer>,
     crawl: CrawlLimits,
@@ -82,6 +84,8 @@ impl Context {
             user_agent: config.crawler.user_agent.clone(),
             max_body_bytes: config.crawler.max_page,
             timeout: config.crawler.page_timeout,
+            concurrency: config.crawler.concurrency,
+            delay: config.crawler.delay,
             ..FetchLimits::default()
         };
         let run_as = match rustix::process::geteuid().is_root() {
@@ -115,7 +119,7 @@ impl Context {
             store,
             blobs,
             fetcher: Fetcher::new(&proxy, fetch)?,
-            browser: BrowserPool::new(browser),
+            browser: Arc::new(BrowserPool::new(browser)),
             ocr: open_ocr(config).await?,
             renderer: Arc::new(LabelRenderer::new()),
             crawl,
@@ -126,8 +130,22 @@ impl Context {
     }
 
     /// The server's limits on a crawl with the job's own.
-    pub fn crawl_limits(&self, max_products: u32, follow_pagination: bool) -> CrawlLimits {
-        CrawlLimits { max_products: max_products as usize, follow_pagination, ..self.crawl.clone() }
+    pub fn crawl_limits(&self, job: &JobConfig) -> CrawlLimits {
+        let limits = CrawlLimits {
+            max_products: job.max_products as usize,
+            follow_pagination: job.follow_pagination,
+            ..self.crawl.clone()
+        };
+        match job.crawl.is_full_scan() {
+            true => CrawlLimits { stay_below_start: false, max_listing_pages: limits.max_pages, ..limits },
+            false => limits,
+        }
+    }
+
+    /// Looks at a shop's start page, and no further.
+    pub async fn detect(&self, start: &Url) -> Result<Detected, CrawlError> {
+        let reader = Reader { browser: Some(self.browser.clone()), ..Reader::default() };
+        crawler::detect(&self.fetcher, start, &reader).await
     }
 
     /// A price list, or all known products, ready for matching.

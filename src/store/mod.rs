@@ -10,6 +10,7 @@ mod blobs;
 mod change;
 mod control;
 mod copy;
+mod crawl_jobs;
 mod derived;
 pub mod embedded;
 mod idempotency;

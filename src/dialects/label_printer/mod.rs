@@ -3,6 +3,7 @@
 mod answer;
 mod articles;
 mod ask;
+mod crawler;
 mod excel;
 mod field;
 mod form;
@@ -59,6 +60,7 @@ fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(test_run::run))
         .routes(routes!(health::show))
+        .merge(crawler::routes())
         .merge(images::routes())
         .merge(articles::routes())
         .merge(excel::routes())

@@ -141,13 +141,16 @@ fn heading(record: &JobRecord) -> Map<String, Value> {
 /// The accepted settings, flat and where the original keeps them.
 fn config(record: &JobRecord) -> Value {
     let Some(config) = &record.config else { return json!({}) };
+    let mut crawler = json!(config.crawl);
+    crawler["maxProducts"] = config.max_products.into();
+    crawler["followPagination"] = config.follow_pagination.into();
     json!({
         "name": record.job.name,
         "shopUrl": config.shop_url,
         "templateId": config.template_id,
         "maxProducts": config.max_products,
         "followPagination": config.follow_pagination,
-        "crawlerConfig": { "maxProducts": config.max_products, "followPagination": config.follow_pagination },
+        "crawlerConfig": crawler,
         "matcherConfig": { "threshold": config.match_threshold },
     })
 }

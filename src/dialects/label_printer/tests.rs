@@ -78,6 +78,7 @@ async fn house() -> House {
         max_age: config.objects.max_age,
         ready: Arc::new(AtomicBool::new(true)),
         live: Live::new(hub, CancellationToken::new(), &config),
+        look: None,
     };
     let router = http::described(http::routes().merge(super::routes())).with_state(api);
     House { router, store, blobs, _stream: stream, _postgres: postgres, _folder: folder }

@@ -110,6 +110,25 @@ fn whole(places: &[&Fields], key: &str) -> Result<Option<u32>, Refusal> {
     }
 }
 
+/// A text beside a `config`, or in it.
+pub fn own_text(fields: &Fields, key: &str) -> Result<Option<String>, Refusal> {
+    let places: Vec<&Fields> = [Some(fields), section(fields, "config")].into_iter().flatten().collect();
+    text(&places, key)
+}
+
+/// How many products, whether further pages of listings are visited, and everything else of a crawl alone.
+pub fn crawl_config(fields: &Fields) -> Result<(Option<u32>, Option<bool>, CrawlOptions), Refusal> {
+    let fields = &unfolded(fields)?;
+    if fields.get("config").is_some_and(|config| !config.is_null() && !config.is_object()) {
+        return Err(bad("config must be an object such as {\"maxProducts\": 20}."));
+    }
+    let places: Vec<&Fields> = [Some(fields), section(fields, "config"), section(fields, "crawlerConfig")]
+        .into_iter()
+        .flatten()
+        .collect();
+    Ok((whole(&places, "maxProducts")?, flag(&places, "followPagination")?, crawl_options(&places)?))
+}
+
 /// What a `crawlerConfig` says beside the number of products. Fields that this server does not know are the business of
 /// the page that sent them.
 pub fn crawl_options(places: &[&Fields]) -> Result<CrawlOptions, Refusal> {

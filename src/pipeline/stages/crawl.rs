@@ -3,14 +3,19 @@
 //! A crawl that runs again after a crash finds the same pages in the same order; tasks have ids made of the page's
 //! address, so nothing is added twice.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
+use scraper::Selector;
 use url::Url;
 
 use super::{Context, StageError, screenshot};
 use crate::{
-    job::{Command, Failure, Phase, Stage},
-    pipeline::tools::crawler::{Crawl, CrawlError, CrawlEvent, SkipReason},
+    job::{Command, CrawlOptions, Failure, Phase, Stage},
+    pipeline::tools::{
+        crawler::{Crawl, CrawlError, CrawlEvent, Reader, SkipReason},
+        fetch::Fetcher,
+        preset::PageRules,
+    },
     product::ProductFacts,
     store::{Change, Claimed, NewTask, Settle},
 };
@@ -31,13 +36,16 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         record.config.ok_or_else(|| StageError::Fatal { why: "the job has no configuration".into() })?;
     let shop: Url =
         config.shop_url.parse().map_err(|e| StageError::Fatal { why: format!("the shop's address: {e}") })?;
-    let limits = context.crawl_limits(config.max_products, config.follow_pagination);
-    let mut crawl = Crawl::start(&context.fetcher, &shop, limits).await.map_err(|error| match &error {
-        CrawlError::Unreachable { reason, .. } if reason.is_retryable() => {
-            StageError::Retry { why: error.to_string() }
-        }
-        _ => StageError::Fatal { why: error.to_string() },
-    })?;
+    let (fetcher, reader) = adapted(context, &config.crawl);
+    let mut crawl =
+        Crawl::start(&fetcher, &shop, context.crawl_limits(&config), reader).await.map_err(|error| {
+            match &error {
+                CrawlError::Unreachable { reason, .. } if reason.is_retryable() => {
+                    StageError::Retry { why: error.to_string() }
+                }
+                _ => StageError::Fatal { why: error.to_string() },
+            }
+        })?;
     let mut skipped = Vec::new();
     let mut folders = Folders::default();
     while let Some(event) = crawl.next().await {
@@ -63,6 +71,26 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     // Told with the end of the crawl, so that a crawl that runs twice tells it once.
     let commands = skipped.into_iter().map(|what| Command::Note { what }).collect();
     Ok(Change { commands, ..Change::default() })
+}
+
+/// The tools as the job wants them.
+fn adapted(context: &Context, options: &CrawlOptions) -> (Fetcher, Reader) {
+    let selectors = options.custom_selectors.clone().unwrap_or_default();
+    let css = |text: Option<String>| Selector::parse(&text?).ok();
+    let rules = PageRules {
+        product_container: css(selectors.product_container),
+        product_link: css(selectors.product_link),
+        product_image: css(selectors.product_image),
+        price: css(selectors.price),
+        article_number: css(selectors.article_number),
+        product_name: css(selectors.product_name),
+        description: css(selectors.description),
+        next_page_button: css(selectors.next_page_button),
+        pagination_links: css(selectors.pagination_links),
+    };
+    let opening = screenshot::rules(options);
+    let fetcher = context.fetcher.adapted(options.user_agent.as_deref(), opening.timeout);
+    (fetcher, Reader { rules: Arc::new(rules), browser: Some(context.browser.clone()), opening })
 }
 
 /// Names for the folders of a job's products: the article number, or `product-N`; none is given twice.

@@ -29,10 +29,13 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let job = task.lease.job;
     let record = context.store.job(job).await?;
     let rules = rules(&record.config.map(|config| config.crawl).unwrap_or_default());
+    // Held until the page was photographed: captures are visits like any other.
+    let turn = context.fetcher.hosts().turn(&url).await;
     let capture = context.browser.capture(&url, &rules).await.map_err(|error| {
         let why = format!("{url} could not be captured: {error}");
         if error.is_retryable() { StageError::Retry { why } } else { StageError::Fatal { why } }
     })?;
+    drop(turn);
     let id = task.lease.task;
     let key = |folder: &str| format!("jobs/{job}/{folder}/{id}.png");
     let (file_size, png, thumbnail) = (capture.png.len() as i64, capture.png, capture.thumbnail_png);
@@ -97,7 +100,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
 }
 
 /// What the job's options make of a capture.
-fn rules(options: &CrawlOptions) -> CaptureRules {
+pub(super) fn rules(options: &CrawlOptions) -> CaptureRules {
     let selectors = options.custom_selectors.clone().unwrap_or_default();
     let element = |kind: ElementKind| {
         let own = match kind {

@@ -1,24 +1,32 @@
 //! Walks a shop from its start page and hands out its products one by one, in an order that a second walk repeats.
 //!
+//! A page that is an empty frame without its scripts is read from the browser instead, and so are the first listings of
+//! a shop that shows no product otherwise; of those there is a budget, for a browser is slow.
+//!
 //! Pages are fetched several at a time but read strictly in the order in which they were asked for, and new ones
 //! are asked for only when one was read. So what is visited, and in which order, depends on the site alone and
 //! not on which answer came first: a job that starts again after a crash finds the same products under the same
 //! ordinals.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    fmt,
+    sync::Arc,
     time::Duration,
 };
 
 use quick_xml::{escape::resolve_xml_entity, events::Event};
+use serde_json::{Map, Value, json};
 use texting_robots::Robot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use url::{Origin, Url};
 
 use super::{
+    browser::{BrowserPool, CaptureError, CaptureRules},
     fetch::{FetchError, Fetcher},
-    page::{Page, path_looks_like_product},
+    page::{Page, path_looks_like_product, with_page},
+    preset::{PageRules, Preset},
 };
 use crate::product::ProductFacts;
 
@@ -42,6 +50,10 @@ pub struct CrawlLimits {
     pub stay_below_start: bool,
     /// Addresses remembered; what is found beyond them is forgotten.
     pub max_addresses: usize,
+    /// Pages of one listing.
+    pub max_listing_pages: usize,
+    /// Pages that are read from the browser.
+    pub max_rendered: usize,
 }
 
 impl Default for CrawlLimits {
@@ -56,7 +68,25 @@ impl Default for CrawlLimits {
             follow_pagination: true,
             stay_below_start: true,
             max_addresses: 20_000,
+            max_listing_pages: 50,
+            max_rendered: 20,
         }
+    }
+}
+
+/// What a crawl reads pages with.
+#[derive(Clone, Default)]
+pub struct Reader {
+    pub rules: Arc<PageRules>,
+    /// For pages that are nothing without their scripts; without it they are read as they come.
+    pub browser: Option<Arc<BrowserPool>>,
+    /// How the browser opens them.
+    pub opening: CaptureRules,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader(browser: {})", self.browser.is_some())
     }
 }
 
@@ -90,6 +120,8 @@ pub enum SkipReason {
     Outside(Url),
     #[error("the page could not be read")]
     Unreadable,
+    #[error("the page is empty without its scripts, and in the browser {0}")]
+    Unrendered(String),
 }
 
 /// Why there is no crawl at all.
@@ -130,6 +162,14 @@ pub struct Crawl {
     site: Site,
     frontier: Frontier,
     in_flight: VecDeque<Visit>,
+    reader: Reader,
+    /// Fetched, but not read yet: it may have to be rendered first.
+    arrived: Option<(Url, Result<(Url, Page), SkipReason>)>,
+    /// The first listings, to be read from the browser if they show no product otherwise; `None` when they were.
+    listings: Option<Vec<Url>>,
+    rendered: usize,
+    /// Pages seen of each listing.
+    listing_pages: HashMap<String, usize>,
     /// Read, but not handed out yet.
     events: VecDeque<CrawlEvent>,
     /// What tells one product from another, so that one that is listed under two addresses comes once.
@@ -152,9 +192,14 @@ struct Visit {
 
 impl Crawl {
     /// Reads robots.txt and the start page. The start page's own product and links come with [`Crawl::next`].
-    pub async fn start(fetcher: &Fetcher, start: &Url, limits: CrawlLimits) -> Result<Crawl, CrawlError> {
+    pub async fn start(
+        fetcher: &Fetcher,
+        start: &Url,
+        limits: CrawlLimits,
+        reader: Reader,
+    ) -> Result<Crawl, CrawlError> {
         let deadline = Instant::now() + limits.max_time;
-        let opening = open(fetcher, start);
+        let opening = open(fetcher, start, &reader.rules);
         let (site, url, page) = timeout_at(deadline, opening).await.unwrap_or_else(|_| {
             let reason = FetchError::Timeout(limits.max_time);
             Err(CrawlError::Unreachable { start: Box::new(start.clone()), reason })
@@ -162,10 +207,16 @@ impl Crawl {
         let site = if limits.stay_below_start { site } else { Site { folder: "/".into(), ..site } };
         let limits =
             CrawlLimits { delay: limits.delay.max(site.asked_delay().min(limits.max_crawl_delay)), ..limits };
+        fetcher.hosts().slow_down(&url, limits.delay);
         let mut crawl = Crawl {
             fetcher: fetcher.clone(),
             frontier: Frontier::new(limits.max_addresses),
             in_flight: VecDeque::new(),
+            reader,
+            arrived: None,
+            listings: Some(Vec::new()),
+            rendered: 0,
+            listing_pages: HashMap::new(),
             events: VecDeque::new(),
             products_seen: HashSet::new(),
             sitemaps: Some(site.sitemaps(&url)),
@@ -177,19 +228,27 @@ impl Crawl {
             limits,
         };
         crawl.frontier.remember(start);
-        crawl.read(start.clone(), Ok((url, page)));
+        crawl.arrived = Some((start.clone(), Ok((url, page))));
         Ok(crawl)
     }
 
     /// The next product or skipped page; `None` when the crawl is over. May be dropped and asked again.
     pub async fn next(&mut self) -> Option<CrawlEvent> {
         loop {
+            if self.arrived.is_some() {
+                self.render_what_is_hollow().await;
+                if let Some((asked, outcome)) = self.arrived.take() {
+                    self.read(asked, outcome);
+                }
+            }
             self.send_for_pages();
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
             let Some(visit) = self.in_flight.front_mut() else {
-                if self.report.stopped_by.is_none() && self.read_sitemaps().await {
+                if self.report.stopped_by.is_none()
+                    && (self.read_sitemaps().await || self.render_a_listing().await)
+                {
                     continue;
                 }
                 return None;
@@ -199,7 +258,7 @@ impl Crawl {
                 return None;
             };
             if let Some(visit) = self.in_flight.pop_front() {
-                self.read(visit.url, outcome.unwrap_or(Err(SkipReason::Unreadable)));
+                self.arrived = Some((visit.url, outcome.unwrap_or(Err(SkipReason::Unreadable))));
             }
         }
     }
@@ -207,6 +266,58 @@ impl Crawl {
     /// How far the crawl is; final once [`Crawl::next`] gave `None`.
     pub fn report(&self) -> &CrawlReport {
         &self.report
+    }
+
+    /// Reads the page that has arrived from the browser if it is nothing without its scripts.
+    async fn render_what_is_hollow(&mut self) {
+        let Some((_, Ok((url, page)))) = &self.arrived else { return };
+        if !page.is_hollow() || !self.site.covers(url) {
+            return;
+        }
+        let url = url.clone();
+        let Some(rendered) = self.render(&url).await else { return };
+        if let Some((_, outcome)) = &mut self.arrived {
+            *outcome = rendered.map_err(|error| SkipReason::Unrendered(error.to_string()));
+        }
+    }
+
+    /// A page from the browser, within the budget and the time; `None` when there is none left.
+    async fn render(&mut self, url: &Url) -> Option<Result<(Url, Page), CaptureError>> {
+        let browser = self.reader.browser.clone().filter(|_| self.rendered < self.limits.max_rendered)?;
+        self.rendered += 1;
+        let _turn = self.fetcher.hosts().turn(url).await;
+        let rendered = timeout_at(self.deadline, browser.read(url, &self.reader.opening)).await.ok()?;
+        let rules = self.reader.rules.clone();
+        Some(match rendered {
+            Ok(found) => {
+                let read = move || (Page::read(&found.html, &found.final_url, &rules), found.final_url);
+                match tokio::task::spawn_blocking(read).await {
+                    Ok((page, url)) => Ok((url, page)),
+                    Err(error) => Err(CaptureError::Crashed(error.to_string())),
+                }
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Where no product was found, a script may show them: one of the first listings is read from the browser. Whether
+    /// there was one left.
+    async fn render_a_listing(&mut self) -> bool {
+        if self.report.products > 0 || self.reader.browser.is_none() {
+            self.listings = None;
+        }
+        let Some(listings) = self.listings.as_mut() else { return false };
+        if listings.is_empty() {
+            self.listings = None;
+            return false;
+        }
+        let url = listings.remove(0);
+        if let Some(Ok((found, page))) = self.render(&url).await
+            && self.site.covers(&found)
+        {
+            self.take_in(&found, page);
+        }
+        true
     }
 
     fn stop(&mut self, budget: Budget) {
@@ -236,10 +347,10 @@ impl Crawl {
             self.started_pages += 1;
             let at = self.next_start.max(Instant::now());
             self.next_start = at + self.limits.delay;
-            let (fetcher, target) = (self.fetcher.clone(), url.clone());
+            let (fetcher, target, rules) = (self.fetcher.clone(), url.clone(), self.reader.rules.clone());
             let page = AbortOnDropHandle::new(tokio::spawn(async move {
                 sleep_until(at).await;
-                visit(&fetcher, &target).await
+                visit(&fetcher, &target, &rules).await
             }));
             self.in_flight.push_back(Visit { url, lane, page });
         }
@@ -261,12 +372,28 @@ impl Crawl {
         if canonical(&url) != canonical(&asked) && !self.frontier.remember(&url) {
             return;
         }
+        self.take_in(&url, page);
+    }
+
+    /// What a page leads to, and its product if it is a new one.
+    fn take_in(&mut self, url: &Url, page: Page) {
+        let mut new_products = 0;
         for link in page.links.iter().filter(|link| link.same_origin && self.site.covers(&link.url)) {
             let lane = if link.looks_like_product { Lane::Product } else { Lane::of(&link.url) };
-            self.frontier.add(&link.url, lane);
+            new_products += usize::from(self.frontier.add(&link.url, lane) && lane == Lane::Product);
         }
-        if self.limits.follow_pagination {
-            for next in page.next.iter().filter(|next| self.site.covers(next)) {
+        if page.product.is_none()
+            && let Some(listings) =
+                self.listings.as_mut().filter(|listings| listings.len() < RETRIED_LISTINGS)
+            && !listings.contains(url)
+        {
+            listings.push(url.clone());
+        }
+        let seen = self.listing_pages.entry(listing(url)).or_default();
+        *seen += 1;
+        if self.limits.follow_pagination && *seen < self.limits.max_listing_pages {
+            let guessed = (page.has_more && new_products > 0).then(|| next_by_number(url, page.preset));
+            for next in page.next.iter().chain(&guessed).filter(|next| self.site.covers(next)) {
                 self.frontier.add(next, Lane::Listing);
             }
         }
@@ -276,7 +403,7 @@ impl Crawl {
             return;
         }
         let ordinal = self.report.products;
-        self.events.push_back(CrawlEvent::Product(ProductPage { url, facts, ordinal }));
+        self.events.push_back(CrawlEvent::Product(ProductPage { url: url.clone(), facts, ordinal }));
         self.report.products += 1;
         if self.report.products >= self.limits.max_products {
             self.stop(Budget::Products);
@@ -299,7 +426,126 @@ impl Crawl {
     }
 }
 
-async fn open(fetcher: &Fetcher, start: &Url) -> Result<(Site, Url, Page), CrawlError> {
+/// Listings that are read from the browser where no product was found otherwise.
+const RETRIED_LISTINGS: usize = 6;
+
+/// The listing that a page belongs to: its address without what counts pages.
+fn listing(url: &Url) -> String {
+    let is_number = |segment: &&str| segment.bytes().all(|byte| byte.is_ascii_digit());
+    let mut segments: Vec<&str> =
+        url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty()).collect();
+    if let [.., word, number] = segments[..]
+        && is_number(&number)
+        && matches!(word, "page" | "seite" | "p")
+    {
+        segments.truncate(segments.len() - 2);
+    }
+    segments.join("/")
+}
+
+/// Where a listing goes on that only a button adds to: its address with the next number.
+fn next_by_number(url: &Url, preset: Option<Preset>) -> Url {
+    let usual =
+        if preset == Some(Preset::Shopware) || preset == Some(Preset::Magento) { "p" } else { "page" };
+    let counted = url.query_pairs().find(|(name, value)| {
+        matches!(name.as_ref(), "page" | "p" | "seite") && value.parse::<u32>().is_ok()
+    });
+    let (name, number) = match counted {
+        Some((name, value)) => (name.into_owned(), value.parse().unwrap_or(1)),
+        None => (usual.to_owned(), 1_u32),
+    };
+    with_page(url, &name, &number.saturating_add(1).to_string())
+}
+
+/// What a look at one page finds out about its shop.
+#[derive(Clone, Debug)]
+pub struct Detected {
+    /// Where redirects led to.
+    pub url: Url,
+    pub page: Page,
+    /// Whether the page was read from the browser.
+    pub is_rendered: bool,
+}
+
+impl Detected {
+    /// Links that are shown of all that were found.
+    const SHOWN: usize = 10;
+
+    /// As routes tell it.
+    pub fn told(&self) -> Value {
+        let Page { product, links, next, has_more, preset, container, .. } = &self.page;
+        let own = || links.iter().filter(|link| link.same_origin);
+        let products: Vec<&str> =
+            own().filter(|link| link.looks_like_product).map(|link| link.url.as_str()).collect();
+        let categories: Vec<&str> = own()
+            .filter(|link| !link.looks_like_product && link.url.path().ends_with('/'))
+            .map(|link| link.url.as_str())
+            .collect();
+        let shown = |all: &[&str]| all.iter().take(Self::SHOWN).map(ToString::to_string).collect::<Vec<_>>();
+        let names = [
+            "productContainer",
+            "productLink",
+            "productImage",
+            "price",
+            "articleNumber",
+            "productName",
+            "description",
+            "nextPageButton",
+            "paginationLinks",
+        ];
+        let selectors: Map<String, Value> = match (preset, container) {
+            (Some(preset), _) => {
+                names.iter().zip(preset.selectors()).map(|(name, css)| ((*name).into(), css.into())).collect()
+            }
+            (None, Some(css)) => Map::from_iter([("productContainer".into(), (*css).into())]),
+            (None, None) => Map::new(),
+        };
+        let kind = match (preset, container, products.is_empty() && product.is_none()) {
+            (Some(preset), ..) => Some(preset.word()),
+            (None, Some(_), _) | (None, None, false) => Some("generic"),
+            (None, None, true) => None,
+        };
+        json!({
+            "shopUrl": self.url,
+            "detected": kind.is_some(),
+            "shopType": kind,
+            "selectors": selectors,
+            "productContainer": container,
+            "productLinks": shown(&products),
+            "productLinkCount": products.len(),
+            "categoryLinks": shown(&categories),
+            "categoryLinkCount": categories.len(),
+            "nextPages": next.iter().take(Self::SHOWN).collect::<Vec<_>>(),
+            "hasMoreButton": has_more,
+            "isProductPage": product.is_some(),
+            "product": product,
+            "renderedInBrowser": self.is_rendered,
+        })
+    }
+}
+
+/// Looks at a shop's start page as a crawl would, robots.txt included, and no further.
+pub async fn detect(fetcher: &Fetcher, start: &Url, reader: &Reader) -> Result<Detected, CrawlError> {
+    let (site, url, page) = open(fetcher, start, &reader.rules).await?;
+    fetcher.hosts().slow_down(&url, site.asked_delay().min(CrawlLimits::default().max_crawl_delay));
+    if let Some(browser) = reader.browser.as_ref().filter(|_| page.is_hollow()) {
+        let _turn = fetcher.hosts().turn(&url).await;
+        if let Ok(found) = browser.read(&url, &reader.opening).await {
+            let rules = reader.rules.clone();
+            let read = move || (Page::read(&found.html, &found.final_url, &rules), found.final_url);
+            if let Ok((page, url)) = tokio::task::spawn_blocking(read).await {
+                return Ok(Detected { url, page, is_rendered: true });
+            }
+        }
+    }
+    Ok(Detected { url, page, is_rendered: false })
+}
+
+async fn open(
+    fetcher: &Fetcher,
+    start: &Url,
+    rules: &Arc<PageRules>,
+) -> Result<(Site, Url, Page), CrawlError> {
     let unreachable = |reason| CrawlError::Unreachable { start: Box::new(start.clone()), reason };
     let check = |site: Site, url: &Url| match site.allows(url) {
         true => Ok(site),
@@ -308,7 +554,7 @@ async fn open(fetcher: &Fetcher, start: &Url) -> Result<(Site, Url, Page), Crawl
         }
     };
     let mut site = check(Site::at(fetcher, start).await.map_err(unreachable)?, start)?;
-    let (url, page) = visit(fetcher, start).await.map_err(|reason| match reason {
+    let (url, page) = visit(fetcher, start, rules).await.map_err(|reason| match reason {
         SkipReason::Fetch(reason) => unreachable(reason),
         other => unreachable(FetchError::Network(other.to_string())),
     })?;
@@ -321,9 +567,10 @@ async fn open(fetcher: &Fetcher, start: &Url) -> Result<(Site, Url, Page), Crawl
 }
 
 /// Fetches and reads one page. Reading takes milliseconds of pure computing, so not on the threads that wait.
-async fn visit(fetcher: &Fetcher, url: &Url) -> Result<(Url, Page), SkipReason> {
+async fn visit(fetcher: &Fetcher, url: &Url, rules: &Arc<PageRules>) -> Result<(Url, Page), SkipReason> {
     let fetched = fetcher.get(url).await?;
-    let read = move || (Page::read(&fetched.body, &fetched.url), fetched.url);
+    let rules = rules.clone();
+    let read = move || (Page::read(&fetched.body, &fetched.url, &rules), fetched.url);
     let (page, url) = tokio::task::spawn_blocking(read).await.map_err(|_| SkipReason::Unreadable)?;
     Ok((url, page))
 }
@@ -369,8 +616,10 @@ impl Site {
         let named = self.robots.iter().flat_map(|robots| &robots.sitemaps);
         let mut sitemaps: Vec<Url> = named.filter_map(|sitemap| Url::parse(sitemap).ok()).collect();
         if sitemaps.is_empty() {
-            sitemaps =
-                ["sitemap.xml", "/sitemap.xml"].iter().filter_map(|path| start.join(path).ok()).collect();
+            sitemaps = ["sitemap.xml", "/sitemap.xml", "/sitemap_index.xml"]
+                .iter()
+                .filter_map(|path| start.join(path).ok())
+                .collect();
             sitemaps.dedup();
         }
         sitemaps.retain(|sitemap| sitemap.origin() == self.origin);
@@ -395,7 +644,7 @@ impl Lane {
         match url {
             _ if path_looks_like_product(url) => Lane::Product,
             // Filters and sort orders multiply without end; categories rarely have a query.
-            _ if url.query().is_some() => Lane::Rest,
+            _ if url.query().is_some() || is_side_page(url) => Lane::Rest,
             _ => Lane::Listing,
         }
     }
@@ -430,15 +679,17 @@ impl Frontier {
         self.seen.len() < self.max_addresses && self.seen.insert(canonical(url))
     }
 
-    fn add(&mut self, url: &Url, lane: Lane) {
+    /// Whether the address is new and worth a visit.
+    fn add(&mut self, url: &Url, lane: Lane) -> bool {
         if is_errand(url) || !self.remember(url) {
-            return;
+            return false;
         }
         match lane {
             Lane::Listing => self.listings.push_back(url.clone()),
             Lane::Product => self.products.push_back(url.clone()),
             Lane::Rest => self.rest.push_back(url.clone()),
         }
+        true
     }
 
     fn take(&mut self) -> Option<(Url, Lane)> {
@@ -539,6 +790,47 @@ fn is_errand(url: &Url) -> bool {
     does_something || is_elsewhere || is_file
 }
 
+/// Pages that every shop has and that rarely lead to a product.
+fn is_side_page(url: &Url) -> bool {
+    url.path_segments().into_iter().flatten().any(|segment| {
+        let segment = segment.to_ascii_lowercase();
+        let segment = segment.strip_suffix(".html").or(segment.strip_suffix(".php")).unwrap_or(&segment);
+        matches!(
+            segment,
+            "impressum"
+                | "imprint"
+                | "datenschutz"
+                | "privacy"
+                | "privacy-policy"
+                | "agb"
+                | "terms"
+                | "legal"
+                | "policies"
+                | "widerruf"
+                | "versand"
+                | "shipping"
+                | "kontakt"
+                | "contact"
+                | "ueber-uns"
+                | "about"
+                | "about-us"
+                | "hilfe"
+                | "help"
+                | "faq"
+                | "blog"
+                | "blogs"
+                | "news"
+                | "magazin"
+                | "jobs"
+                | "karriere"
+                | "newsletter"
+                | "suche"
+                | "search"
+                | "widgets"
+        )
+    })
+}
+
 /// What stays the same when a product is listed twice: its number and name, else its own address.
 fn identity(facts: &ProductFacts, own: &Url) -> String {
     match (&facts.article_number, &facts.name) {
@@ -566,7 +858,7 @@ async fn read_sitemaps(
         }
         sleep_until(*next_start).await;
         *next_start = Instant::now() + limits.delay;
-        match fetcher.get(&file).await {
+        match fetcher.get_sitemap(&file).await {
             Ok(found) => {
                 let sitemap = parse_sitemap(&found.body, limits.max_addresses - pages.len());
                 pages.extend(sitemap.pages.into_iter().filter(|page| site.covers(page)));
@@ -685,7 +977,8 @@ mod tests {
         }
 
         async fn crawl(&self, path: &str, limits: CrawlLimits) -> (Vec<CrawlEvent>, CrawlReport) {
-            let mut crawl = Crawl::start(&self.fetcher, &self.at(path), limits).await.unwrap();
+            let mut crawl =
+                Crawl::start(&self.fetcher, &self.at(path), limits, Reader::default()).await.unwrap();
             let mut events = Vec::new();
             while let Some(event) = crawl.next().await {
                 events.push(event);
@@ -810,9 +1103,14 @@ mod tests {
     #[tokio::test]
     async fn the_first_product_comes_long_before_the_last_category() {
         let shop = Shop::open(large_shop(), at_once).await;
-        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { concurrency: 1, ..eager() })
-            .await
-            .unwrap();
+        let mut crawl = Crawl::start(
+            &shop.fetcher,
+            &shop.start,
+            CrawlLimits { concurrency: 1, ..eager() },
+            Reader::default(),
+        )
+        .await
+        .unwrap();
         assert!(matches!(crawl.next().await, Some(CrawlEvent::Product(page)) if page.ordinal == 0));
         assert_eq!(shop.asked()[..4], ["/robots.txt", "/", "/c0/", "/product/0"].map(String::from));
         assert_eq!(crawl.report().pages, 3);
@@ -821,9 +1119,14 @@ mod tests {
     #[tokio::test]
     async fn nothing_more_is_fetched_once_there_are_enough_products() {
         let shop = Shop::open(large_shop(), at_once).await;
-        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { max_products: 3, ..eager() })
-            .await
-            .unwrap();
+        let mut crawl = Crawl::start(
+            &shop.fetcher,
+            &shop.start,
+            CrawlLimits { max_products: 3, ..eager() },
+            Reader::default(),
+        )
+        .await
+        .unwrap();
         let mut found = 0;
         while let Some(event) = crawl.next().await {
             found += usize::from(matches!(event, CrawlEvent::Product(_)));
@@ -867,7 +1170,7 @@ mod tests {
             at_once,
         )
         .await;
-        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, eager()).await.unwrap();
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, eager(), Reader::default()).await.unwrap();
         assert_eq!(crawl.limits.delay, Duration::from_millis(10));
         let mut events = Vec::new();
         while let Some(event) = crawl.next().await {
@@ -883,7 +1186,7 @@ mod tests {
         let rules = text("User-agent: *\nCrawl-delay: 86400");
         let shop = Shop::open(site([("/robots.txt", rules), ("/", linking([]))]), at_once).await;
         let limits = CrawlLimits { max_crawl_delay: Duration::from_millis(30), ..eager() };
-        let crawl = Crawl::start(&shop.fetcher, &shop.start, limits).await.unwrap();
+        let crawl = Crawl::start(&shop.fetcher, &shop.start, limits, Reader::default()).await.unwrap();
         assert_eq!(crawl.limits.delay, Duration::from_millis(30));
     }
 
@@ -891,12 +1194,12 @@ mod tests {
     async fn a_shop_that_forbids_or_cannot_say_is_not_crawled() {
         let pages = [("/robots.txt", text("User-agent: *\nDisallow: /"))];
         let shop = Shop::open(site(pages), at_once).await;
-        let refused = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        let refused = Crawl::start(&shop.fetcher, &shop.start, eager(), Reader::default()).await;
         assert!(matches!(refused, Err(CrawlError::Forbidden { .. })), "{refused:?}");
         assert_eq!(shop.asked(), ["/robots.txt"]);
 
         let shop = Shop::open(site([("/robots.txt", Answer::Status(503))]), at_once).await;
-        let refused = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        let refused = Crawl::start(&shop.fetcher, &shop.start, eager(), Reader::default()).await;
         assert!(
             matches!(refused, Err(CrawlError::Unreachable { reason: FetchError::Status(503), .. })),
             "{refused:?}"
@@ -906,12 +1209,14 @@ mod tests {
     #[tokio::test]
     async fn a_start_page_that_cannot_be_had_is_an_error_with_its_reason() {
         let shop = Shop::open(site([]), at_once).await;
-        let missing = Crawl::start(&shop.fetcher, &shop.start, eager()).await;
+        let missing = Crawl::start(&shop.fetcher, &shop.start, eager(), Reader::default()).await;
         assert!(
             matches!(missing, Err(CrawlError::Unreachable { reason: FetchError::Status(404), .. })),
             "{missing:?}"
         );
-        let inner = Crawl::start(&shop.fetcher, &url("http://169.254.169.254/latest/"), eager()).await;
+        let inner =
+            Crawl::start(&shop.fetcher, &url("http://169.254.169.254/latest/"), eager(), Reader::default())
+                .await;
         assert!(
             matches!(inner, Err(CrawlError::Unreachable { reason: FetchError::Refused(_), .. })),
             "{inner:?}"
@@ -1035,7 +1340,7 @@ mod tests {
         )
         .await;
         shop.crawl("/", eager()).await;
-        assert_eq!(shop.asked(), ["/robots.txt", "/", "/p/1", "/sitemap.xml"]);
+        assert_eq!(shop.asked(), ["/robots.txt", "/", "/p/1", "/sitemap.xml", "/sitemap_index.xml"]);
     }
 
     #[tokio::test]
@@ -1079,11 +1384,152 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_takes_its_time_holds_the_crawl_back() {
         let shop = Shop::open(large_shop(), at_once).await;
-        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, CrawlLimits { concurrency: 2, ..eager() })
-            .await
-            .unwrap();
+        let mut crawl = Crawl::start(
+            &shop.fetcher,
+            &shop.start,
+            CrawlLimits { concurrency: 2, ..eager() },
+            Reader::default(),
+        )
+        .await
+        .unwrap();
         crawl.next().await.unwrap();
         assert!(crawl.started_pages <= crawl.report.pages + 2, "{crawl:?}");
+    }
+
+    #[tokio::test]
+    async fn selectors_of_the_job_go_before_every_guess() {
+        let page = |name: &str, price: &str| {
+            text(format!(
+                "<b class=n>{name}</b><i class=z>Nr: {name}-7</i><p class=pr>{price}</p><img class=pic src=/i.png>"
+            ))
+        };
+        let shop = Shop::open(
+            site([
+                (
+                    "/",
+                    text(
+                        "<ul><li class=row><a href=/a/x>x</a><li class=row><a href=/a/y>y</a></ul>\
+                         <div class=product-box><a href=/product/wrong>w</a></div><button class=fwd><a href='/?s=2'>w</a></button>",
+                    ),
+                ),
+                ("/?s=2", text("<ul><li class=row><a href=/a/z>z</a></ul>")),
+                ("/a/x", page("X", "9,50 € statt 12,00 €")),
+                ("/a/y", page("Y", "1.234,50 € inkl. 19 % MwSt.")),
+                ("/a/z", page("Z", "3,00")),
+            ]),
+            at_once,
+        )
+        .await;
+        let css = |text: &str| scraper::Selector::parse(text).ok();
+        let rules = PageRules {
+            product_container: css("li.row"),
+            price: css(".pr"),
+            product_name: css(".n"),
+            article_number: css(".z"),
+            product_image: css(".pic"),
+            next_page_button: css(".fwd"),
+            ..PageRules::default()
+        };
+        let reader = Reader { rules: Arc::new(rules), ..Reader::default() };
+        let mut crawl = Crawl::start(&shop.fetcher, &shop.start, eager(), reader).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(event) = crawl.next().await {
+            if let CrawlEvent::Product(page) = event {
+                assert!(page.facts.image_url.unwrap().ends_with("/i.png"));
+                found.push((page.facts.article_number.unwrap(), page.facts.price.unwrap()));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, [("X-7".into(), 9.5), ("Y-7".into(), 1234.5), ("Z-7".into(), 3.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_only_a_button_adds_to_is_asked_for_by_number_until_nothing_is_new() {
+        let listing = |from: usize| {
+            let cards: String = (from..from + 3)
+                .map(|n| format!("<div class=product-box><a href=/product/{n}>x</a></div>"))
+                .collect();
+            text(format!("{cards}<button>Mehr laden</button>"))
+        };
+        let mut pages = site([("/", listing(0)), ("/?page=2", listing(3)), ("/?page=3", listing(3))]);
+        for n in 0..6 {
+            pages.insert(format!("/product/{n}"), product(&n.to_string()));
+        }
+        let shop = Shop::open(pages, at_once).await;
+        assert_eq!(skus(&shop.crawl("/", eager()).await.0).len(), 6);
+        let asked = shop.asked();
+        assert!(asked.contains(&"/?page=3".into()) && !asked.contains(&"/?page=4".into()), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_listing_ends_with_its_budget() {
+        let asked_for: Pages = (0..60)
+            .map(|n| {
+                let own = if n == 0 { "/c/".into() } else { format!("/c/?page={n}") };
+                (own, text(format!("<a rel=next href='/c/?page={}'>next</a>", n + 1)))
+            })
+            .collect();
+        let shop = Shop::open(asked_for, at_once).await;
+        let (_, report) = shop.crawl("/c/", CrawlLimits { max_listing_pages: 5, ..eager() }).await;
+        assert_eq!(report.pages, 5);
+    }
+
+    #[tokio::test]
+    async fn each_known_shop_system_is_crawled_by_its_own_places() {
+        for (mark, listing, detail, next) in [
+            (
+                "<body class=woocommerce>",
+                "<li class=product><a class=woocommerce-LoopProduct-link href=/shop/a/hat>x</a></li>",
+                "<h1 class=product_title>Hut</h1><span class=sku>H-1</span><div class=summary><p class=price><span class=amount>9,90 €</span></p></div><div class=single-product></div>",
+                "<a class='next page-numbers' href=/shop/page/2/>→</a>",
+            ),
+            (
+                "<script type='text/x-magento-init'>{}</script><body class=catalog-product-view>",
+                "<div class=product-item-info><a class=product-item-link href=/hat.html>x</a></div>",
+                "<h1 class=page-title>Hut</h1><div class='product attribute sku'><div class=value>H-1</div></div><div class=product-info-price><span data-price-type=finalPrice><span class=price>9,90 €</span></span></div>",
+                "<div class=pages><a class=next href='/?p=2'>x</a></div>",
+            ),
+            (
+                "<link href=/bundles/storefront/x.css>",
+                "<div class='product-box box-standard'><a class=product-name href=/Hut/H-1>x</a></div>",
+                "<div class=product-detail><h1 class=product-detail-name>Hut</h1><span class=product-detail-ordernumber>H-1</span><p class=product-detail-price>9,90 €*</p></div>",
+                "<li class=page-next><input name=p value=2></li>",
+            ),
+            (
+                "<link href=//cdn.shopify.com/x.css>",
+                "<div class=card-wrapper><a href=/products/hat>x</a></div>",
+                "<h1 class=product__title>Hut</h1><p class=product__sku>SKU: H-1</p><div class=price__regular><span class=price-item--regular>€9,90 EUR</span></div>",
+                "<div class=pagination><a rel=next href='/?page=2'>x</a></div>",
+            ),
+        ] {
+            let here: Url = url("http://shop.example/");
+            let list = Page::read(&format!("{mark}{listing}{next}"), &here, &PageRules::default());
+            assert!(list.links[0].looks_like_product, "{listing}");
+            assert_eq!(list.next.len(), 1, "{next}: {:?}", list.next);
+            let product = Page::read(
+                &format!("{mark}{detail}"),
+                &here.join("/products/hat").unwrap(),
+                &PageRules::default(),
+            );
+            let facts = product.product.unwrap_or_else(|| panic!("{detail}"));
+            assert_eq!(
+                (facts.name.as_deref(), facts.article_number.as_deref(), facts.price),
+                (Some("Hut"), Some("H-1"), Some(9.9)),
+                "{detail}"
+            );
+        }
+    }
+
+    #[test]
+    fn pages_of_one_listing_count_as_one() {
+        for (address, of) in [
+            ("http://a/c/?page=7", "c"),
+            ("http://a/c/page/7/", "c"),
+            ("http://a/c/d", "c/d"),
+            ("http://a/", ""),
+        ] {
+            assert_eq!(listing(&url(address)), of, "{address}");
+        }
     }
 
     #[test]

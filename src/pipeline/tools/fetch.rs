@@ -1,14 +1,15 @@
 //! Gets one page from the web, within bounds, and only through the [guard's proxy](super::guard).
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Read as _, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode, header};
 use reqwest::{Response, redirect::Policy};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::guard::{
-    FAILED_HEADER, Guard, GuardProxy, REFUSED_HEADER, Reason, Refused, ResolveError, refused,
+use super::{
+    guard::{FAILED_HEADER, Guard, GuardProxy, REFUSED_HEADER, Reason, Refused, ResolveError, refused},
+    polite::Hosts,
 };
 
 /// The bounds of a [`Fetcher`].
@@ -27,6 +28,10 @@ pub struct FetchLimits {
     pub backoff: Duration,
     /// The longest wait that a site's `Retry-After` can ask for.
     pub max_retry_after: Duration,
+    /// Visits of one host at once.
+    pub concurrency: usize,
+    /// Between the starts of two visits of one host.
+    pub delay: Duration,
 }
 
 impl Default for FetchLimits {
@@ -38,7 +43,9 @@ impl Default for FetchLimits {
             max_redirects: 5,
             retries: 2,
             backoff: Duration::from_millis(250),
-            max_retry_after: Duration::from_secs(5),
+            max_retry_after: Duration::from_secs(30),
+            concurrency: 8,
+            delay: Duration::ZERO,
         }
     }
 }
@@ -49,6 +56,9 @@ pub struct Fetcher {
     client: reqwest::Client,
     guard: Guard,
     limits: Arc<FetchLimits>,
+    hosts: Hosts,
+    /// By which a robots.txt calls us, whatever one job's user agent is.
+    robot_name: Arc<str>,
 }
 
 /// What a site gave.
@@ -125,34 +135,70 @@ impl Fetcher {
         }
         let client = reqwest::Client::builder()
             .proxy(reqwest::Proxy::all(format!("http://{}", proxy.address())).map_err(broken)?)
-            .user_agent(&limits.user_agent)
             // By hand: every hop is vetted before it is asked, and the last address is known.
             .redirect(Policy::none())
             .referer(false)
             .build()
             .map_err(broken)?;
-        Ok(Fetcher { client, guard: proxy.guard().clone(), limits: Arc::new(limits) })
+        Ok(Fetcher {
+            client,
+            guard: proxy.guard().clone(),
+            hosts: Hosts::new(limits.concurrency, limits.delay),
+            robot_name: limits.user_agent.split(['/', ' ']).next().unwrap_or_default().into(),
+            limits: Arc::new(limits),
+        })
     }
 
-    /// The user agent's name without version and address, by which a robots.txt calls it.
+    /// The same client with another user agent or another limit of time; both share their manners.
+    pub fn adapted(&self, user_agent: Option<&str>, timeout: Option<Duration>) -> Fetcher {
+        let mut limits = (*self.limits).clone();
+        if let Some(agent) = user_agent {
+            limits.user_agent = agent.to_owned();
+        }
+        limits.timeout = timeout.unwrap_or(limits.timeout);
+        Fetcher { limits: Arc::new(limits), ..self.clone() }
+    }
+
+    /// Whose turn it is at which host; for those who visit by other means.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// The server's own name without version and address, by which a robots.txt calls it.
     pub fn robot_name(&self) -> &str {
-        self.limits.user_agent.split(['/', ' ']).next().unwrap_or_default()
+        &self.robot_name
     }
 
     /// Gets a text (HTML, XML, JSON, plain), following redirects and trying again when that may help.
     pub async fn get(&self, url: &Url) -> Result<Fetched, FetchError> {
+        self.get_as(url, Wanted::Page).await
+    }
+
+    /// Gets a sitemap, which may be compressed as a file.
+    pub async fn get_sitemap(&self, url: &Url) -> Result<Fetched, FetchError> {
+        self.get_as(url, Wanted::Sitemap).await
+    }
+
+    async fn get_as(&self, url: &Url, wanted: Wanted) -> Result<Fetched, FetchError> {
         let mut backoff = self.limits.backoff;
         let mut retries = self.limits.retries;
         loop {
-            let tried = timeout(self.limits.timeout, self.follow(url.clone()))
+            let turn = self.hosts.turn(url).await;
+            let tried = timeout(self.limits.timeout, self.follow(url.clone(), wanted))
                 .await
                 .unwrap_or_else(|_| Err(FetchError::Timeout(self.limits.timeout).into()));
             match tried {
                 Err(failed) if retries > 0 && failed.error.is_retryable() => {
-                    let asked = failed.retry_after.unwrap_or_default().min(self.limits.max_retry_after);
                     tracing::debug!(host = url.host_str(), error = %failed.error, "a page will be tried again");
-                    sleep(asked.max(backoff)).await;
-                    retries -= 1;
+                    if let Some(asked) = failed.retry_after {
+                        // Everybody waits, not only who was told.
+                        self.hosts.leave_alone(url, asked.min(self.limits.max_retry_after));
+                    }
+                    drop(turn);
+                    sleep(backoff).await;
+                    // A page that drips costs the whole limit each time: it has one more chance, not several.
+                    let is_slow = matches!(failed.error, FetchError::Timeout(_));
+                    retries = if is_slow { 0 } else { retries - 1 };
                     backoff *= 2;
                 }
                 done => return done.map_err(|failed| failed.error),
@@ -160,7 +206,7 @@ impl Fetcher {
         }
     }
 
-    async fn follow(&self, mut url: Url) -> Result<Fetched, Failed> {
+    async fn follow(&self, mut url: Url, wanted: Wanted) -> Result<Fetched, Failed> {
         for _ in 0..=self.limits.max_redirects {
             self.guard.check_url(&url)?;
             let response = self.ask(&url).await?;
@@ -177,10 +223,15 @@ impl Fetcher {
             let content_type = response.headers().get(header::CONTENT_TYPE);
             let content_type =
                 content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            if let Some(media) = content_type.as_deref().filter(|media| !is_text(media)) {
+            let is_wanted = |media: &str| is_text(media) || (wanted == Wanted::Sitemap && is_packed(media));
+            if let Some(media) = content_type.as_deref().filter(|media| !is_wanted(media)) {
                 return Err(FetchError::NotText(media.chars().take(100).collect()).into());
             }
-            let body = decode(self.body(response).await?, content_type.as_deref());
+            let mut body = self.body(response).await?;
+            if wanted == Wanted::Sitemap {
+                body = unpack(body, self.limits.max_body_bytes);
+            }
+            let body = decode(body, content_type.as_deref());
             return Ok(Fetched { url, status: status.as_u16(), content_type, body });
         }
         Err(FetchError::TooManyRedirects(self.limits.max_redirects).into())
@@ -188,7 +239,8 @@ impl Fetcher {
 
     async fn ask(&self, url: &Url) -> Result<Response, FetchError> {
         let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.1";
-        match self.client.get(url.clone()).header(header::ACCEPT, accept).send().await {
+        let request = self.client.get(url.clone()).header(header::ACCEPT, accept);
+        match request.header(header::USER_AGENT, &self.limits.user_agent).send().await {
             // Inside TLS only the site speaks, so there the proxy's headers would be the site's lie.
             Ok(response) if url.scheme() == "http" && response.headers().contains_key(REFUSED_HEADER) => {
                 Err(self
@@ -246,9 +298,40 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// `Retry-After` in seconds; its form as a date is rare, and the bound would cut it anyway.
+/// `Retry-After`, in seconds or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+    (until.to_utc() - chrono::Utc::now()).to_std().ok()
+}
+
+/// What an address is expected to give.
+#[derive(Clone, Copy, PartialEq)]
+enum Wanted {
+    Page,
+    Sitemap,
+}
+
+/// Media types that compressed files are sent with.
+fn is_packed(media: &str) -> bool {
+    let media = media.to_ascii_lowercase();
+    media.contains("gzip") || media.contains("octet-stream")
+}
+
+/// The inside of a gzip file as far as it goes, and no more than `limit` bytes of it; anything else as it is.
+fn unpack(bytes: Vec<u8>, limit: usize) -> Vec<u8> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return bytes;
+    }
+    let mut inside = Vec::new();
+    let mut reader = flate2::read::MultiGzDecoder::new(&bytes[..]).take(limit as u64);
+    if let Err(error) = reader.read_to_end(&mut inside) {
+        tracing::debug!(%error, "a compressed sitemap is cut or broken");
+    }
+    inside
 }
 
 fn is_text(media: &str) -> bool {
@@ -539,5 +622,58 @@ pub(super) mod tests {
         let declared_inside = b"<meta charset='iso-8859-15'><p>\xa4 \xfc".to_vec();
         assert!(decode(declared_inside, Some("text/html")).ends_with("<p>€ ü"));
         assert_eq!(decode(b"a\xffb".to_vec(), None), "a\u{fffd}b");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_sitemap_is_unpacked_within_bounds() {
+        let pack = |text: &str| {
+            use std::io::Write as _;
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(text.as_bytes()).unwrap();
+            packer.finish().unwrap()
+        };
+        let (small, bomb) = (pack("<urlset/>"), pack(&" ".repeat(20_000_000)));
+        let site = Router::new()
+            .route(
+                "/small.xml.gz",
+                get(move || async move { ([(header::CONTENT_TYPE, "application/gzip")], small) }),
+            )
+            .route(
+                "/bomb.xml.gz",
+                get(move || async move { ([(header::CONTENT_TYPE, "application/x-gzip")], bomb) }),
+            );
+        let site = serve(site).await;
+        let (fetcher, _proxy) = fetcher(&[&site]).await;
+        let at = |path: &str| site.join(path).unwrap();
+        assert_eq!(fetcher.get_sitemap(&at("/small.xml.gz")).await.unwrap().body, "<urlset/>");
+        assert_eq!(fetcher.get_sitemap(&at("/bomb.xml.gz")).await.unwrap().body.len(), 5_000_000);
+        assert!(matches!(fetcher.get(&at("/small.xml.gz")).await, Err(FetchError::NotText(_))));
+    }
+
+    #[tokio::test]
+    async fn a_jobs_user_agent_is_sent_and_robots_rules_are_still_our_own() {
+        let site = Router::new().route(
+            "/",
+            get(|headers: HeaderMap| async move { headers["user-agent"].to_str().unwrap().to_owned() }),
+        );
+        let site = serve(site).await;
+        let (fetcher, _proxy) = fetcher(&[&site]).await;
+        let other = fetcher.adapted(Some("Mozilla/5.0 (test)"), Some(Duration::from_secs(1)));
+        assert_eq!(other.get(&site).await.unwrap().body, "Mozilla/5.0 (test)");
+        assert_eq!(other.robot_name(), "JobcastBot");
+    }
+
+    #[test]
+    fn a_site_may_say_when_to_come_back_in_seconds_or_as_a_date() {
+        let header = |value: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(header("7".into()), Some(Duration::from_secs(7)));
+        let date = (chrono::Utc::now() + Duration::from_secs(60)).to_rfc2822().replace("+0000", "GMT");
+        assert!(header(date.clone()).is_some_and(|wait| wait.as_secs() > 50), "{date}");
+        assert_eq!(header("Wed, 21 Oct 2015 07:28:00 GMT".into()), None);
+        assert_eq!(header("soon".into()), None);
     }
 }

@@ -10,3 +10,5 @@ pub mod fields;
 pub mod guard;
 pub mod ocr;
 pub mod page;
+pub mod polite;
+pub mod preset;

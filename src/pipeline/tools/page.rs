@@ -14,6 +14,7 @@ use scraper::{ElementRef, Html, HtmlTreeSink, Selector};
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::preset::{PageRules, Preset};
 use crate::product::{ProductFacts, Tier, is_ean13, parse_price};
 
 /// Browsers flatten what is nested deeper.
@@ -49,6 +50,14 @@ pub struct Page {
     pub links: Vec<Link>,
     /// Other pages of the same listing, on the same origin.
     pub next: Vec<Url>,
+    /// A button promises more of the listing, and no link leads there.
+    pub has_more: bool,
+    /// Without its scripts it may be an empty frame.
+    pub has_scripts: bool,
+    /// The shop system that made it.
+    pub preset: Option<Preset>,
+    /// What the products of a listing were found by, if not by a guess at their links.
+    pub container: Option<&'static str>,
 }
 
 /// One way out of a page.
@@ -62,21 +71,34 @@ pub struct Link {
 }
 
 impl Page {
-    /// Reads the page that was found at `url`.
-    pub fn read(html: &str, url: &Url) -> Page {
-        Page::of(&parse(html), url)
+    /// Reads the page that was found at `url`. What the rules say goes before what the shop's system suggests, and that
+    /// before guesses.
+    pub fn read(html: &str, url: &Url, rules: &PageRules) -> Page {
+        Page::of(&parse(html), url, rules, Preset::of_page(html))
     }
 
-    fn of(document: &Html, url: &Url) -> Page {
+    fn of(document: &Html, url: &Url, rules: &PageRules, preset: Option<Preset>) -> Page {
         let base = first_attr(document, &BASE, "href").and_then(|href| url.join(href).ok());
         let base = base.unwrap_or_else(|| url.clone());
-        let next = pagination(document, &base, url);
+        let sources: Vec<&PageRules> = std::iter::once(rules).chain(preset.map(Preset::rules)).collect();
+        let next = pagination(document, &base, url, &sources);
+        let listed = Listed::find(document, &base, rules, preset);
+        let (links, container) = links(document, &base, url, &next, listed);
         Page {
-            product: product(document, &base, url),
+            product: product(document, &base, url, rules, preset),
             canonical: first_attr(document, &CANONICAL, "href").and_then(|href| absolute(&base, href)),
-            links: links(document, &base, url, &next),
+            has_more: next.is_empty() && has_more(document),
+            has_scripts: document.select(&SCRIPTS).next().is_some(),
+            preset,
+            container,
+            links,
             next,
         }
+    }
+
+    /// Whether there is nothing on it that a crawl could use, and scripts that may change that.
+    pub fn is_hollow(&self) -> bool {
+        self.has_scripts && self.product.is_none() && !self.links.iter().any(|link| link.same_origin)
     }
 }
 
@@ -108,6 +130,10 @@ selectors! {
     JSON_LD = "script[type='application/ld+json' i]";
     MICRODATA = "[itemscope][itemtype*='schema.org/Product']";
     META = "meta[property][content]";
+    SCRIPTS = "script:not([type]), script[type*=javascript i], script[type=module i]";
+    MORE = "button, a[role=button], a.load-more, .load-more";
+    PAGE_INPUTS = ".page-next input[name][value]:not([disabled])";
+    MORE_ADDRESS = "[data-next-url], [data-next-page-url]";
     H1 = "h1";
     DETAIL = "body[class], main[class], body > [class], main > [class]";
     BUY = "form[action], button, input[type=submit], a[class]";
@@ -160,40 +186,192 @@ fn page_forbids_following(document: &Html) -> bool {
     })
 }
 
-fn pagination(document: &Html, base: &Url, page: &Url) -> Vec<Url> {
+/// What a link to the next page says, and nothing else.
+const NEXT_TEXTS: [&str; 10] =
+    ["weiter", "nächste", "nächste seite", "next", "next page", "vor", "›", "»", "→", ">"];
+/// What a button says that adds to a listing.
+const MORE_TEXTS: [&str; 6] =
+    ["mehr laden", "mehr anzeigen", "mehr produkte", "weitere produkte", "load more", "show more"];
+
+fn pagination(document: &Html, base: &Url, page: &Url, sources: &[&PageRules]) -> Vec<Url> {
     if page_forbids_following(document) {
         return Vec::new();
     }
+    let selectors = sources.iter().flat_map(|rules| [&rules.next_page_button, &rules.pagination_links]);
+    let named = selectors.flatten().flat_map(|selector| document.select(selector));
+    let said = document.select(&ANCHORS).filter(|anchor| {
+        let text: String = anchor.text().flat_map(str::chars).take(30).collect::<String>().to_lowercase();
+        NEXT_TEXTS.contains(&text.trim())
+    });
+    let links = document.select(&PAGINATION).chain(named).chain(said);
+    let links = links.filter(|element| !is_nofollow(*element)).filter_map(|element| {
+        // The named element may lie around the link, or inside of it.
+        let inner = || element.select(&ANCHORS).next().and_then(|link| link.attr("href"));
+        let outer =
+            || element.ancestors().filter_map(ElementRef::wrap).find_map(|around| around.attr("href"));
+        absolute(base, element.attr("href").or_else(inner).or_else(outer)?)
+    });
+    // Shopware's pages are the values of a form.
+    let inputs = document.select(&PAGE_INPUTS).filter_map(|input| {
+        let (name, value) = (input.attr("name")?, input.attr("value")?);
+        value.parse::<u32>().ok()?;
+        Some(with_page(page, name, value))
+    });
+    let addresses = document.select(&MORE_ADDRESS).filter_map(|element| {
+        absolute(base, element.attr("data-next-url").or_else(|| element.attr("data-next-page-url"))?)
+    });
     let mut seen = HashSet::new();
-    document
-        .select(&PAGINATION)
-        .filter(|element| !is_nofollow(*element))
-        .filter_map(|element| absolute(base, element.attr("href")?))
+    links
+        .chain(inputs)
+        .chain(addresses)
         .filter(|url| url.origin() == page.origin() && seen.insert(url.clone()))
         .take(MAX_LINKS)
         .collect()
 }
 
-fn links(document: &Html, base: &Url, page: &Url, next: &[Url]) -> Vec<Link> {
+/// The same address with one parameter set.
+pub fn with_page(url: &Url, name: &str, value: &str) -> Url {
+    let others: Vec<(String, String)> =
+        url.query_pairs().into_owned().filter(|(other, _)| other != name).collect();
+    let mut url = url.clone();
+    url.set_fragment(None);
+    url.query_pairs_mut().clear().extend_pairs(others).append_pair(name, value);
+    url
+}
+
+fn has_more(document: &Html) -> bool {
+    document.select(&MORE).any(|button| {
+        let text: String = button.text().flat_map(str::chars).take(60).collect::<String>().to_lowercase();
+        MORE_TEXTS.iter().any(|more| text.trim().starts_with(more))
+    })
+}
+
+/// What may be a box around a product where nothing better is known; the first that a page has three of.
+const GENERIC: [&str; 8] = [
+    ".product",
+    ".product-item",
+    ".product-card",
+    "[class*=product]",
+    "[data-product]",
+    "article",
+    ".item",
+    ".card",
+];
+/// Fewer boxes of a kind are no listing.
+const LEAST_BOXES: usize = 3;
+/// Boxes of a listing that are looked into.
+const MAX_BOXES: usize = 500;
+
+/// The products of a listing, by their addresses.
+struct Listed {
+    addresses: HashSet<Url>,
+    /// Said by the job, so that guesses do not count.
+    is_certain: bool,
+    /// Those of the first generic box, in case nothing else looks like a product.
+    generic: HashSet<Url>,
+    container: Option<&'static str>,
+}
+
+impl Listed {
+    fn find(document: &Html, base: &Url, rules: &PageRules, preset: Option<Preset>) -> Listed {
+        let own = linked(document, base, rules);
+        if rules.product_container.is_some() || rules.product_link.is_some() {
+            return Listed { addresses: own, is_certain: true, generic: HashSet::new(), container: None };
+        }
+        let addresses = preset.map(|preset| linked(document, base, preset.rules())).unwrap_or_default();
+        let mut generic = HashSet::new();
+        let mut container = preset.filter(|_| !addresses.is_empty()).map(|preset| preset.selectors()[0]);
+        if addresses.is_empty() {
+            for (css, selector) in GENERIC.iter().zip(GENERIC_SELECTORS.iter()) {
+                let boxes: Vec<Url> = document
+                    .select(selector)
+                    .take(MAX_BOXES)
+                    .filter_map(|element| first_link(element, base))
+                    .filter(may_be_product)
+                    .collect();
+                if boxes.iter().collect::<HashSet<_>>().len() >= LEAST_BOXES {
+                    generic.extend(boxes);
+                    container = Some(css);
+                    break;
+                }
+            }
+        }
+        Listed { addresses, is_certain: false, generic, container }
+    }
+}
+
+static GENERIC_SELECTORS: LazyLock<Vec<Selector>> =
+    LazyLock::new(|| GENERIC.iter().filter_map(|css| Selector::parse(css).ok()).collect());
+
+/// What the rules' links lead to.
+fn linked(document: &Html, base: &Url, rules: &PageRules) -> HashSet<Url> {
+    let mut addresses = HashSet::new();
+    if let Some(selector) = &rules.product_container {
+        for container in document.select(selector).take(MAX_BOXES) {
+            let link = rules.product_link.as_ref().and_then(|link| container.select(link).next());
+            addresses.extend(first_link(link.unwrap_or(container), base));
+        }
+    }
+    if let (Some(selector), None) = (&rules.product_link, &rules.product_container) {
+        addresses.extend(document.select(selector).take(MAX_BOXES).filter_map(|link| first_link(link, base)));
+    }
+    addresses
+}
+
+/// Where an element, the first link inside of it or the link around it leads to.
+fn first_link(element: ElementRef, base: &Url) -> Option<Url> {
+    let inside = || element.select(&ANCHORS).next().and_then(|link| link.attr("href"));
+    let around =
+        || element.ancestors().filter_map(ElementRef::wrap).take(3).find_map(|link| link.attr("href"));
+    absolute(base, element.attr("href").or_else(inside).or_else(around)?)
+}
+
+/// Categories end with a slash and lie near the root; products do not.
+fn may_be_product(url: &Url) -> bool {
+    let segments = url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty()).count();
+    segments >= 2 && !url.path().ends_with('/')
+}
+
+fn links(
+    document: &Html,
+    base: &Url,
+    page: &Url,
+    next: &[Url],
+    listed: Listed,
+) -> (Vec<Link>, Option<&'static str>) {
     if page_forbids_following(document) {
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let mut seen: HashSet<Url> = next.iter().cloned().collect();
     let mut own = page.clone();
     own.set_fragment(None);
     seen.insert(own);
-    document
+    let guess = |anchor: ElementRef, url: &Url| {
+        !listed.is_certain && (path_looks_like_product(url) || stands_in_product_card(anchor))
+    };
+    let mut links: Vec<Link> = document
         .select(&ANCHORS)
         .filter(|anchor| !is_nofollow(*anchor))
         .filter_map(|anchor| Some((anchor, absolute(base, anchor.attr("href")?)?)))
         .filter(|(_, url)| seen.insert(url.clone()))
         .map(|(anchor, url)| Link {
             same_origin: url.origin() == page.origin(),
-            looks_like_product: path_looks_like_product(&url) || stands_in_product_card(anchor),
+            looks_like_product: listed.addresses.contains(&url) || guess(anchor, &url),
             url,
         })
         .take(MAX_LINKS)
-        .collect()
+        .collect();
+    let mut container = listed.container;
+    if !listed.generic.is_empty() {
+        if links.iter().any(|link| link.looks_like_product) {
+            container = None;
+        } else {
+            for link in &mut links {
+                link.looks_like_product = listed.generic.contains(&link.url);
+            }
+        }
+    }
+    (links, container)
 }
 
 /// Shops wrap each product of a listing in a box that they call `product-…`.
@@ -216,23 +394,83 @@ fn stands_in_product_card(anchor: ElementRef) -> bool {
 
 // -------------------------------------------------------------------------------------------------- product
 
-fn product(document: &Html, base: &Url, page: &Url) -> Option<ProductFacts> {
+fn product(
+    document: &Html,
+    base: &Url,
+    page: &Url,
+    rules: &PageRules,
+    preset: Option<Preset>,
+) -> Option<ProductFacts> {
+    let custom = from_selectors(document, base, rules);
+    let usual = preset.map(|preset| from_selectors(document, base, preset.rules()));
+    let is_said = custom.name.is_some() && (custom.price.is_some() || custom.article_number.is_some());
+    // A name and a price at their places; a listing has many of both.
+    let is_usual = || {
+        let lists = |rules: &PageRules| {
+            rules.product_container.as_ref().is_some_and(|boxes| document.select(boxes).nth(20).is_some())
+        };
+        preset.is_some_and(|preset| !lists(preset.rules()))
+            && path_looks_like_product(page)
+            && usual.as_ref().is_some_and(|facts| facts.name.is_some() && facts.price.is_some())
+    };
     let json_ld = Structured::from_json_ld(document);
     let microdata = Structured::from_microdata(document);
     let facts = if json_ld.is_listing {
         return None;
     } else if json_ld.products.is_empty() && microdata.products.is_empty() {
-        looks_like_product_page(document).then(ProductFacts::default)?
+        (is_said || is_usual() || looks_like_product_page(document)).then(ProductFacts::default)?
     } else {
         let heading = heading(document);
         let main = [&json_ld, &microdata].map(|found| found.main_product(page, heading.as_deref()));
         main.into_iter().flatten().map(|product| facts(product, base)).reduce(or)?
     };
+    // What the job says goes before what the page declares, and that before what is usual.
+    let facts = or(or(custom, facts), usual.unwrap_or_default());
     let mut facts = or(facts, from_open_graph(document, base));
     if facts.price.is_some() && facts.currency.is_none() {
         facts.currency = Some("EUR".into());
     }
     Some(facts)
+}
+
+/// What stands at the places that are named.
+fn from_selectors(document: &Html, base: &Url, rules: &PageRules) -> ProductFacts {
+    let text = |selector: &Option<Selector>, limit: usize| {
+        let mut found = document.select(selector.as_ref()?);
+        found.find_map(|element| collapse(&own_value(element), limit))
+    };
+    let image = |element: ElementRef| {
+        let source =
+            ["src", "data-src", "data-lazy", "href", "content"].iter().find_map(|name| element.attr(name))?;
+        absolute(base, source).map(String::from)
+    };
+    let price = text(&rules.price, 200).and_then(|text| first_price(&text));
+    ProductFacts {
+        article_number: text(&rules.article_number, 200).map(|text| bare_number(&text)),
+        name: text(&rules.product_name, 500),
+        price,
+        currency: None,
+        tiers: Vec::new(),
+        ean: None,
+        description: text(&rules.description, 5_000),
+        image_url: rules.product_image.as_ref().and_then(|css| document.select(css).find_map(image)),
+    }
+}
+
+/// The first word of a text that is a price: shops write "statt 19,90 € nur 12,50 €" and "12,50 € inkl. 19 % MwSt.".
+fn first_price(text: &str) -> Option<f64> {
+    let has_cents = |word: &&str| {
+        let digits = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+        digits.len() > 3 && matches!(digits.as_bytes()[digits.len() - 3], b',' | b'.')
+    };
+    let words = || text.split_whitespace();
+    words().find(has_cents).and_then(parse_price).or_else(|| words().find_map(parse_price))
+}
+
+/// An article number without what stands before it: "Art.-Nr.: SW-10042" is "SW-10042".
+fn bare_number(text: &str) -> String {
+    let after = text.rsplit(':').next().map(str::trim).filter(|number| !number.is_empty());
+    after.unwrap_or(text).chars().take(100).collect()
 }
 
 /// `first`, its gaps filled from `second`. A price and its tiers belong together and come from one source.
@@ -679,7 +917,7 @@ mod tests {
     const HERE: &str = "https://shop.example/schrauben/m8";
 
     fn read(html: &str) -> Page {
-        Page::read(html, &Url::parse(HERE).unwrap())
+        Page::read(html, &Url::parse(HERE).unwrap(), &PageRules::default())
     }
 
     fn product(html: &str) -> ProductFacts {
@@ -922,7 +1160,7 @@ mod tests {
         for html in [nested, formats, scripts, items, copies, attributes, letters] {
             let document = parse(&html);
             assert!(document.tree.nodes().len() < 600_000);
-            Page::of(&document, &Url::parse(HERE).unwrap());
+            Page::of(&document, &Url::parse(HERE).unwrap(), &PageRules::default(), None);
         }
         let many: String = (0..5_000).map(|i| format!("<a href=/{i}>x</a>")).collect();
         assert_eq!(read(&many).links.len(), MAX_LINKS);
