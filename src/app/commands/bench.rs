@@ -12,7 +12,7 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, jitter, latejoin, pipeline, redeploy, storm},
+            scenarios::{append, fanout, idle, import, jitter, latejoin, pipeline, redeploy, storm},
             servers::{Kind, Programs, Server},
             table, target,
         },
@@ -50,6 +50,8 @@ pub enum BenchArgs {
         after_help = "Examples:\n  jobcast bench pipeline\n  jobcast bench pipeline --products 20 --small 10"
     )]
     Pipeline(PipelineArgs),
+    /// A price list into a database of its own: by COPY, by arrays and row by row, and from a file (Jobcast only).
+    Import(ImportArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
         after_help = "Examples:\n  jobcast bench compare --quick\n  jobcast bench compare --readme README.md --json bench.json\n  \
@@ -85,6 +87,15 @@ struct ServerArgs {
     protocol: Protocol,
     #[command(flatten)]
     programs: Programs,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    scenario: import::Args,
     /// Write the figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -156,6 +167,15 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
         BenchArgs::Pipeline(arguments) => {
             let work = async {
                 let outcome = pipeline::run(&arguments.programs, arguments.scenario).await?;
+                println!("{outcome}");
+                write_json(arguments.json, &outcome)?;
+                Ok(ExitCode::SUCCESS)
+            };
+            unless_stopped(work).await
+        }
+        BenchArgs::Import(arguments) => {
+            let work = async {
+                let outcome = import::run(&config, arguments.scenario).await?;
                 println!("{outcome}");
                 write_json(arguments.json, &outcome)?;
                 Ok(ExitCode::SUCCESS)
