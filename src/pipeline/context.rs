@@ -279,7 +279,7 @@ fn listed(row: ListedRow) -> ListedFacts {
         article_number: Some(row.article_number).filter(|number| !number.is_empty()),
         name: Some(row.name).filter(|name| !name.is_empty()),
         price: row.price,
-        currency: None,
+        currency: row.currency,
         tiers: serde_json::from_value(row.tiers).unwrap_or_default(),
         ean: row.ean,
         description: row.description,

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     event::{Event, JobProgress},
     job::{Command, Job, JobId, Status},
+    product::matching::{Report, Rules},
 };
 
 /// What becomes of the task under whose lease a change is made.
@@ -101,7 +102,10 @@ impl Store {
         let results = match (state.completes, state.results.take()) {
             (false, _) => None,
             (true, Some(results)) => Some(results),
-            (true, None) => Some(json!({ "summary": summary(&mut tx, &state.job).await? })),
+            (true, None) => Some(json!({
+                "summary": summary(&mut tx, &state.job).await?,
+                "matching": matching(&mut tx, &state.record).await?,
+            })),
         };
         if let Some(results) = &results {
             let started = state.record.started_at.unwrap_or(state.record.created_at);
@@ -212,6 +216,18 @@ impl Working {
 /// The object that `job:completed` carries and the job keeps: counts that pages show.
 async fn summary(tx: &mut PgConnection, job: &Job) -> Result<serde_json::Value, StoreError> {
     summaries(tx, &[job]).await?.pop().ok_or_else(|| StoreError::from(sqlx::Error::RowNotFound))
+}
+
+/// The report on a job's matches.
+async fn matching(tx: &mut PgConnection, record: &jobs::JobRecord) -> Result<Report, StoreError> {
+    let found: Vec<(Option<String>, f64)> = sqlx::query_as(
+        "SELECT match_type, score FROM matches WHERE job_id = $1 AND success ORDER BY ordinal, id",
+    )
+    .bind(record.job.id.0)
+    .fetch_all(tx)
+    .await?;
+    let found = found.into_iter().map(|(kind, score)| (kind.as_deref() == Some("exact"), score));
+    Ok(Report::of(found, &Rules::default()))
 }
 
 async fn summaries(

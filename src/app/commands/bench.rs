@@ -12,7 +12,7 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, jitter, labels, latejoin, pipeline, redeploy, storm},
+            scenarios::{append, fanout, idle, import, jitter, labels, latejoin, pipeline, redeploy, storm},
             servers::{Kind, Programs, Server},
             table, target,
         },
@@ -52,6 +52,8 @@ pub enum BenchArgs {
     Pipeline(PipelineArgs),
     /// Draws labels as PNG and PDF, without a server.
     Labels(LabelsArgs),
+    /// A price list into a database of its own: by COPY, by arrays and row by row, and from a file (Jobcast only).
+    Import(ImportArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
         after_help = "Examples:\n  jobcast bench compare --quick\n  jobcast bench compare --readme README.md --json bench.json\n  \
@@ -96,6 +98,15 @@ struct ServerArgs {
     protocol: Protocol,
     #[command(flatten)]
     programs: Programs,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    scenario: import::Args,
     /// Write the figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -174,6 +185,15 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
             unless_stopped(work).await
         }
         BenchArgs::Labels(arguments) => run_labels(arguments).await,
+        BenchArgs::Import(arguments) => {
+            let work = async {
+                let outcome = import::run(&config, arguments.scenario).await?;
+                println!("{outcome}");
+                write_json(arguments.json, &outcome)?;
+                Ok(ExitCode::SUCCESS)
+            };
+            unless_stopped(work).await
+        }
         BenchArgs::Compare(arguments) => unless_stopped(run_compare(arguments)).await,
         BenchArgs::Target(arguments) => run_target(config, arguments).await,
     }

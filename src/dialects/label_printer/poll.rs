@@ -10,7 +10,10 @@ use uuid::Uuid;
 use crate::{
     event::{OcrData, format_timestamp},
     job::{Job, Phase, Stage, Status},
-    product::ProductFacts,
+    product::{
+        ProductFacts,
+        matching::{Report, Rules},
+    },
     store::{JobRecord, LabelRow, MatchRow, OcrRow, ScreenshotRow, StoreError},
 };
 
@@ -117,6 +120,7 @@ pub fn whole(
             "matchResults": matches.collect::<Result<Vec<_>, _>>()?,
             "labels": labels.collect::<Result<Vec<_>, _>>()?,
             "summary": with_time(record, summary),
+            "matching": report(&made.matches),
         }),
     );
     Ok(whole.into())
@@ -195,6 +199,12 @@ fn reading(row: &OcrRow, facts: &ProductFacts, product_url: Option<&str>) -> Val
     // The one key of this API that is null rather than absent.
     item.insert("productUrl".into(), json!(product_url));
     item.into()
+}
+
+/// What `job:completed` tells of the matches, as it is so far.
+fn report(matches: &[MatchRow]) -> Report {
+    let found = matches.iter().filter(|row| row.success);
+    Report::of(found.map(|row| (row.match_type.as_deref() == Some("exact"), row.score)), &Rules::default())
 }
 
 /// A failed match tells the article number that was read, as its event does.

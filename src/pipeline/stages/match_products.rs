@@ -10,7 +10,10 @@ use super::{Context, StageError, column, json, payload, render_label};
 use crate::{
     event::{Event, MatchFailed, MatchFound, MatchType},
     job::Stage,
-    product::{ProductFacts, matching::Rules},
+    product::{
+        ProductFacts,
+        matching::{Match, Rules},
+    },
     store::{Change, Claimed, MatchRow, NewTask, Row},
 };
 
@@ -36,33 +39,43 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let id = task.lease.task;
     let mut row = unmatched(task, ocr_result_id);
     let rules = Rules { product_name: config.match_threshold, ..Rules::default() };
-    let (event, label): (Event, Option<ProductFacts>) = match matcher.find(&read, &rules) {
-        Ok(found) => {
-            let match_type = if found.matched_by.is_exact() { MatchType::Exact } else { MatchType::Fuzzy };
-            let listed = &found.product.facts;
+    // A list of a hundred thousand names takes some milliseconds to be compared with one.
+    let searched = {
+        let (matcher, read) = (matcher.clone(), read.clone());
+        tokio::task::spawn_blocking(move || match matcher.find(&read, &rules) {
+            Ok(Match { product, matched_by, score, warnings }) => {
+                Ok((product.facts.clone(), matched_by, score, warnings))
+            }
+            Err(none) => Err((none.reason, none.best.map_or(0.0, |(_, score)| score))),
+        })
+    };
+    let found = searched.await.map_err(|error| StageError::Retry { why: error.to_string() })?;
+    let (event, label): (Event, Option<ProductFacts>) = match found {
+        Ok((listed, matched_by, score, warnings)) => {
+            let match_type = if matched_by.is_exact() { MatchType::Exact } else { MatchType::Fuzzy };
             row.success = true;
-            row.score = found.score;
+            row.score = score;
             row.match_type = Some(word(&match_type)?);
-            row.matched_by = Some(word(&found.matched_by)?);
-            row.listed = Some(json(listed)?);
-            row.warnings = json(&found.warnings)?;
+            row.matched_by = Some(word(&matched_by)?);
+            row.listed = Some(json(&listed)?);
+            row.warnings = json(&warnings)?;
             let event = MatchFound {
                 ocr_result_id,
                 match_id: id,
                 match_type,
-                confidence: (found.score * 1000.0).round() / 1000.0,
+                confidence: (score * 1000.0).round() / 1000.0,
                 article_number: listed.article_number.clone().unwrap_or_default(),
             };
-            (event.into(), Some(merged(listed, &read)))
+            (event.into(), Some(merged(&listed, &read)))
         }
-        Err(none) => {
+        Err((reason, nearest)) => {
             let nothing_known = matcher.is_empty();
             let reason = match nothing_known {
                 true => "No products are known to match with; the label shows what was read.".to_owned(),
-                false => none.reason,
+                false => reason,
             };
             row.reason = Some(reason.clone());
-            row.score = none.best.map_or(0.0, |(_, score)| score);
+            row.score = nearest;
             let event = MatchFailed { ocr_result_id, reason, article_number: read.article_number.clone() };
             (event.into(), nothing_known.then_some(read))
         }

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod fanout;
 pub mod idle;
+pub mod import;
 pub mod jitter;
 pub mod labels;
 pub mod latejoin;
