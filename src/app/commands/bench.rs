@@ -12,7 +12,7 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, jitter, latejoin, pipeline, redeploy, storm},
+            scenarios::{append, fanout, idle, jitter, latejoin, pipeline, redeploy, sheets, storm},
             servers::{Kind, Programs, Server},
             table, target,
         },
@@ -50,6 +50,8 @@ pub enum BenchArgs {
         after_help = "Examples:\n  jobcast bench pipeline\n  jobcast bench pipeline --products 20 --small 10"
     )]
     Pipeline(PipelineArgs),
+    /// Labels on print sheets as one PDF: time and memory (no server).
+    Sheets(SheetsArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
         after_help = "Examples:\n  jobcast bench compare --quick\n  jobcast bench compare --readme README.md --json bench.json\n  \
@@ -96,6 +98,15 @@ pub struct PipelineArgs {
     scenario: pipeline::Args,
     #[command(flatten)]
     programs: Programs,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct SheetsArgs {
+    #[command(flatten)]
+    scenario: sheets::Args,
     /// Write the figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -156,6 +167,16 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
         BenchArgs::Pipeline(arguments) => {
             let work = async {
                 let outcome = pipeline::run(&arguments.programs, arguments.scenario).await?;
+                println!("{outcome}");
+                write_json(arguments.json, &outcome)?;
+                Ok(ExitCode::SUCCESS)
+            };
+            unless_stopped(work).await
+        }
+        BenchArgs::Sheets(arguments) => {
+            let work = async {
+                let scenario = arguments.scenario;
+                let outcome = tokio::task::spawn_blocking(move || sheets::run(&scenario)).await??;
                 println!("{outcome}");
                 write_json(arguments.json, &outcome)?;
                 Ok(ExitCode::SUCCESS)

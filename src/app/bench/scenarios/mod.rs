@@ -7,6 +7,7 @@ pub mod jitter;
 pub mod latejoin;
 pub mod pipeline;
 pub mod redeploy;
+pub mod sheets;
 pub mod storm;
 
 use std::time::Duration;
