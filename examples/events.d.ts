@@ -16,7 +16,7 @@ export interface JobUpdated {
   jobId: string;
   /** ISO 8601, UTC, milliseconds. */
   timestamp: string;
-  /** `crawling`, `processing-ocr`, `matching`, `rendering`, `completed` or `failed`. */
+  /** `pending`, `crawling`, `processing-ocr`, `matching`, `rendering`, `paused`, `completed` or `failed`. */
   status: string;
   /** Percent of the whole job, 0 to 100; never falls. */
   progress?: number;

@@ -562,7 +562,7 @@ mod tests {
         assert!(shop.products.iter().all(|product| is_ean13(product.ean.as_ref().unwrap())));
         let list = price_list_of(shop);
         let list = price_list::parse(&list, "list.xlsx", price_list::Limits::default()).unwrap();
-        assert_eq!((list.products.len(), list.errors.len()), (230, 0));
+        assert_eq!((list.products.len(), list.summary.errors.len()), (230, 0));
     }
 
     #[test]
@@ -713,7 +713,7 @@ mod tests {
         let bytes = price_list_xlsx();
         assert!(bytes == price_list_xlsx(), "the same list must be the same bytes");
         let list = price_list::parse(&bytes, "preisliste.xlsx", price_list::Limits::default()).unwrap();
-        assert_eq!(list.errors, []);
+        assert_eq!(list.summary.errors, []);
         assert_eq!(list.products.len(), products().len() - 1);
         for product in products() {
             let listed = list

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::demo_shop;
 use crate::{
-    config::Config,
+    config::{self, Config},
     dialects, http,
     http::{Api, Live, Shell},
     job::RequestLimits,
@@ -29,7 +29,7 @@ use crate::{
         socketio::{self, Sockets},
     },
     store::{
-        Blobs, Store,
+        Blobs, Store, StoreError,
         embedded::{Durability, Postgres},
     },
 };
@@ -42,8 +42,12 @@ const CLOSE_SOCKETS: Duration = Duration::from_secs(3);
 const CLOSE_REQUESTS: Duration = Duration::from_secs(5);
 /// How long anything may take once somebody is in a hurry.
 const HURRY: Duration = Duration::from_secs(1);
-/// How often old events are removed, at the least.
+/// How often what is too old is looked for, at the least.
 const LONGEST_ROUND: Duration = Duration::from_secs(3600);
+/// How often objects of removed jobs are looked for: those that their removal did not get to.
+const OBJECTS_ROUND: Duration = Duration::from_secs(30);
+/// How often schedules are looked at; a run is so late at the most.
+const SCHEDULES_ROUND: Duration = Duration::from_secs(2);
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
@@ -68,6 +72,7 @@ pub struct Server {
     stream: AbortOnDropHandle<()>,
     sessions: AbortOnDropHandle<()>,
     retention: AbortOnDropHandle<()>,
+    schedules: AbortOnDropHandle<()>,
     drain: Duration,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
@@ -119,7 +124,7 @@ impl Server {
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (sessions, session_keeper) =
             Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
-        let retention = tokio::spawn(keep_events(store.clone(), config.database.keep_events));
+        let retention = tokio::spawn(tidy_up(store.clone(), blobs.clone(), config.database.clone()));
         let retention = AbortOnDropHandle::new(retention);
         let (socket_service, sockets) = socketio::start(hub.clone(), sessions, &config.realtime);
 
@@ -129,6 +134,7 @@ impl Server {
             max_products: config.crawler.max_products,
             match_threshold: config.pipeline.match_threshold,
         };
+        let schedules = AbortOnDropHandle::new(tokio::spawn(keep_schedules(store.clone(), limits)));
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
@@ -182,6 +188,7 @@ impl Server {
             stream,
             sessions: session_keeper,
             retention,
+            schedules,
             drain: config.realtime.drain,
             context,
             postgres,
@@ -242,6 +249,7 @@ impl Server {
     /// short.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
         self.ready.store(false, Ordering::Relaxed);
+        self.schedules.abort();
         self.stop_work.cancel();
         let calm = async {
             // Sent away at the transport, so that clients come back by themselves, here or elsewhere.
@@ -303,18 +311,50 @@ async fn watch_database(postgres: Option<&Postgres>) {
     }
 }
 
-/// Removes old events now and then; none if they are kept for ever.
-async fn keep_events(store: Store, keep: Duration) {
-    if keep.is_zero() {
-        return;
+/// Removes what is too old now and then, and what is left of removed jobs in the object store.
+async fn tidy_up(store: Store, blobs: Blobs, settings: config::Database) {
+    let shortest = [settings.keep_events, settings.keep_jobs, settings.keep_idempotency_keys]
+        .into_iter()
+        .filter(|keep| !keep.is_zero())
+        .min();
+    let mut rounds =
+        tokio::time::interval(shortest.map_or(LONGEST_ROUND, |keep| (keep / 10).min(LONGEST_ROUND)));
+    let mut objects = tokio::time::interval(OBJECTS_ROUND);
+    objects.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let (what, done) = tokio::select! {
+            _ = rounds.tick() => ("rows", forget(&store, &settings).await),
+            _ = objects.tick() => ("objects", store.delete_objects(&blobs).await),
+        };
+        match done {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, what, "what was too old or of no use any more was removed"),
+            Err(error) => tracing::warn!(%error, what, "what is too old could not be removed; trying again"),
+        }
     }
-    let mut rounds = tokio::time::interval((keep / 10).min(LONGEST_ROUND));
+}
+
+async fn forget(store: &Store, settings: &config::Database) -> Result<u64, StoreError> {
+    let mut gone = store.forget_keys().await?;
+    if !settings.keep_events.is_zero() {
+        gone += store.forget_events(settings.keep_events).await?;
+    }
+    if !settings.keep_jobs.is_zero() {
+        gone += store.forget_jobs(settings.keep_jobs).await?;
+    }
+    Ok(gone)
+}
+
+/// Makes the jobs of schedules that are due.
+async fn keep_schedules(store: Store, limits: RequestLimits) {
+    let mut rounds = tokio::time::interval(SCHEDULES_ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match store.forget_events(keep).await {
-            Ok(0) => {}
-            Ok(events) => tracing::info!(events, "events of old jobs were removed"),
-            Err(error) => tracing::warn!(%error, "old events could not be removed; trying again"),
+        match store.run_due(chrono::Utc::now(), &limits).await {
+            Ok(jobs) if jobs.is_empty() => {}
+            Ok(jobs) => tracing::info!(jobs = jobs.len(), "scheduled jobs were started"),
+            Err(error) => tracing::warn!(%error, "schedules could not be looked at; trying again"),
         }
     }
 }

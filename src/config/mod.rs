@@ -70,6 +70,10 @@ pub struct Database {
     pub acquire_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub keep_events: Duration,
+    #[serde(with = "humantime_serde")]
+    pub keep_jobs: Duration,
+    #[serde(with = "humantime_serde")]
+    pub keep_idempotency_keys: Duration,
     pub run_as: String,
 }
 
@@ -277,6 +281,12 @@ impl Config {
         }
         for (name, value, least, most) in [
             ("database.max_connections", u64::from(self.database.max_connections), 4, 1000),
+            (
+                "database.keep_idempotency_keys in seconds",
+                self.database.keep_idempotency_keys.as_secs(),
+                60,
+                365 * 86_400,
+            ),
             ("realtime.max_buffered_packets", self.realtime.max_buffered_packets as u64, 16, 1_000_000),
             ("realtime.max_buffered_bytes", self.realtime.max_buffered_bytes as u64, 65_536, 1_000_000_000),
             ("realtime.stall_timeout in seconds", self.realtime.stall_timeout.as_secs(), 1, 3_600),
@@ -300,8 +310,12 @@ impl Config {
                 return fail(format!("{name} is {value}; it must be from {least} to {most}"));
             }
         }
-        if !self.database.keep_events.is_zero() && self.database.keep_events < Duration::from_secs(60) {
-            return fail("database.keep_events must be \"0s\" (for ever) or at least \"1m\"".into());
+        for (name, keep) in
+            [("keep_events", self.database.keep_events), ("keep_jobs", self.database.keep_jobs)]
+        {
+            if !keep.is_zero() && keep < Duration::from_secs(60) {
+                return fail(format!("database.{name} must be \"0s\" (for ever) or at least \"1m\""));
+            }
         }
         if !(0.0..=1.0).contains(&self.pipeline.match_threshold) {
             return fail("pipeline.match_threshold must be from 0 to 1".into());

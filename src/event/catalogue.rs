@@ -118,7 +118,7 @@ catalogue! {
 
     /// The job moved to another status, or on within it.
     Milestone "job:updated" JobUpdated {
-        /// `crawling`, `processing-ocr`, `matching`, `rendering`, `completed` or `failed`.
+        /// `pending`, `crawling`, `processing-ocr`, `matching`, `rendering`, `paused`, `completed` or `failed`.
         status: String,
     } optional {
         /// Percent of the whole job, 0 to 100; never falls.

@@ -5,8 +5,8 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
@@ -16,6 +16,22 @@ use crate::{
 
 /// Seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// What a refusal looks like, for the contract.
+#[derive(Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// What programs compare.
+    code: String,
+    /// A sentence that says what to do.
+    message: String,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+}
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -59,8 +75,8 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let Error(Rejection { code, message }) = self;
         let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let error = json!({ "code": code.word(), "message": message, "retryable": code.is_retryable() });
-        let mut response = (status, axum::Json(json!({ "error": error }))).into_response();
+        let error = ErrorDetail { code: code.word().into(), message, retryable: code.is_retryable() };
+        let mut response = (status, axum::Json(ErrorBody { error })).into_response();
         if code == Code::Unavailable {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }

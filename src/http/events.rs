@@ -15,10 +15,11 @@ use futures_util::{StreamExt as _, stream};
 use humantime_serde::re::humantime::parse_duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
 use super::{
     Api,
-    error::Error,
+    error::{Error, ErrorBody},
     jobs::{MAX_PAGE, bad},
     reader::{News, Reader},
 };
@@ -32,17 +33,33 @@ const RETRY: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub struct EventsQuery {
+    /// The seq of the last event that is known.
+    #[param(minimum = 0)]
     after: Option<i32>,
+    /// Events of the answer at the most.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
+    /// How long an answer that would be empty waits, such as `25s`.
     wait: Option<String>,
 }
 
-/// `GET /v1/jobs/{id}/events?after=0&limit=500` → `{events, next, status}`; ask again with `after=next`.
+/// A job's events: `{events, next, status}`; ask again with `after=next`.
 ///
 /// With `wait=25s` an answer that would be empty waits for an event or the job's end. With
 /// `Accept: text/event-stream` the answer is a stream that begins behind `Last-Event-ID`, or else `after`.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/events", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id"), EventsQuery),
+    responses(
+        (status = 200, content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 204, description = "A stream of a job that has ended, whose last event is known"),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 503, body = ErrorBody),
+    ),
+)]
 pub async fn get(
     State(api): State<Api>,
     Path(id): Path<String>,

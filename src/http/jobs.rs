@@ -1,80 +1,145 @@
-//! `/v1/jobs`: submit, look, cancel.
+//! `/v1/jobs`: submit, look, cancel, pause, resume, retry, prioritise, remove.
 
 use axum::{
     Json as Answer,
-    extract::{Path, Query, State},
-    http::{HeaderValue, StatusCode, header},
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    error::{Error, Json},
+    error::{Error, ErrorBody, Json},
+    once::{REPLAYED, once_key},
 };
 use crate::{
     event::format_timestamp,
     job::{Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
-    store::{JobRecord, Page},
+    store::{JobRecord, Page, Retried, Slot},
 };
 
 /// Jobs and events of one answer at the most.
 pub(super) const MAX_PAGE: i64 = 500;
 
 /// The body of a submission.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Submission {
     /// `labels` (the whole way, the default) or `crawl`.
     #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(labels|crawl)$")]
     plan: Plan,
+    /// The shop's start page.
+    #[schema(max_length = 2048, example = "https://shop.example.com/")]
     shop_url: String,
+    /// The label template's id or name; `standard-label` if it is not said.
+    #[schema(max_length = 200)]
     template_id: Option<String>,
+    /// What people see; made of the shop's name if it is not said.
+    #[schema(max_length = 200)]
     name: Option<String>,
+    /// How many products at the most.
+    #[schema(minimum = 1)]
     max_products: Option<u32>,
+    /// Whether the crawl follows "next page" links.
     follow_pagination: Option<bool>,
+    /// Likeness below which a fuzzy match is none.
+    #[schema(minimum = 0, maximum = 1)]
     match_threshold: Option<f64>,
     /// How the shop is crawled.
     #[serde(default)]
     crawl: CrawlOptions,
-    /// From -100 to 100; higher ones are worked on first.
+    /// Higher ones are worked on first.
     #[serde(default)]
+    #[schema(minimum = -100, maximum = 100, default = 0)]
     priority: i64,
 }
 
-/// `POST /v1/jobs` → 201 with the job and its `Location`.
-pub async fn submit(State(api): State<Api>, Json(body): Json<Submission>) -> Result<Response, Error> {
-    let request = JobRequest {
-        plan: body.plan,
-        shop_url: body.shop_url,
-        template_id: body.template_id.unwrap_or_else(|| "standard-label".into()),
-        name: body.name,
-        max_products: body.max_products,
-        follow_pagination: body.follow_pagination,
-        match_threshold: body.match_threshold,
-        import_id: None,
-        crawl: body.crawl,
-        priority: Priority::new(body.priority)?,
-    };
-    let id = api.store.submit(request, &api.limits).await?;
-    let job = Answer(describe(&api.store.job(id).await?));
+impl Submission {
+    /// The request in the words of the rules.
+    pub(super) fn request(self) -> Result<JobRequest, Rejection> {
+        Ok(JobRequest {
+            plan: self.plan,
+            shop_url: self.shop_url,
+            template_id: self.template_id.unwrap_or_else(|| "standard-label".into()),
+            name: self.name,
+            max_products: self.max_products,
+            follow_pagination: self.follow_pagination,
+            match_threshold: self.match_threshold,
+            import_id: None,
+            crawl: self.crawl,
+            priority: Priority::new(self.priority)?,
+        })
+    }
+}
+
+/// Starts a job.
+///
+/// With an `Idempotency-Key` (also `X-Idempotency-Key`) a request that is repeated is answered with the job that it made
+/// before, and `Idempotency-Replayed: true`; another request under the same key is refused.
+#[utoipa::path(
+    post, path = "/v1/jobs", tag = "jobs", request_body = Submission,
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$")),
+    responses(
+        (status = 201, body = Value, description = "The job; its address is in `Location`"),
+        (status = 400, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "The key was used for another request"),
+        (status = 413, body = ErrorBody),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn submit(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Json(body): Json<Submission>,
+) -> Result<Response, Error> {
+    let once = once_key(&headers, &[&json!("POST /v1/jobs"), &json!(body)])?;
+    let made = api.store.submit_once(body.request()?, &api.limits, once.as_ref()).await?;
+    let mut answer = created(&api, made.job).await?;
+    if made.replayed {
+        answer.headers_mut().insert(REPLAYED.0, REPLAYED.1);
+    }
+    Ok(answer)
+}
+
+/// 201 with a job and its `Location`.
+pub(super) async fn created(api: &Api, id: JobId) -> Result<Response, Error> {
+    let job = shown(api, id).await?;
     let location =
         HeaderValue::try_from(format!("/v1/jobs/{id}")).map_err(|_| Rejection::job_not_found(id))?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], job).into_response())
 }
 
-#[derive(Deserialize)]
+/// One job as it is now.
+async fn shown(api: &Api, id: JobId) -> Result<Answer<Value>, Error> {
+    let record = api.store.job(id).await?;
+    let places = api.store.places(&[id]).await?;
+    Ok(Answer(describe(&record, places.get(&id).copied())))
+}
+
+#[derive(Deserialize, IntoParams)]
 pub struct ListQuery {
+    /// Jobs of the answer at the most; 50 if it is not said.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
+    /// Jobs that are left out from the newest on.
+    #[param(minimum = 0)]
     offset: Option<i64>,
+    /// Only jobs with this status, such as `paused`.
     status: Option<String>,
 }
 
-/// `GET /v1/jobs?limit=50&offset=0&status=` → newest first.
+/// Lists jobs, newest first.
+#[utoipa::path(
+    get, path = "/v1/jobs", tag = "jobs", params(ListQuery),
+    responses((status = 200, body = Value), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)),
+)]
 pub async fn list(
     State(api): State<Api>,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
     let Query(query) =
         query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
@@ -90,43 +155,182 @@ pub async fn list(
         }
     };
     let (jobs, total) = api.store.jobs(Page { limit, offset, status }).await?;
-    let jobs: Vec<Value> = jobs.iter().map(describe).collect();
+    let ids: Vec<JobId> = jobs.iter().map(|record| record.job.id).collect();
+    let places = api.store.places(&ids).await?;
+    let jobs: Vec<Value> =
+        jobs.iter().map(|record| describe(record, places.get(&record.job.id).copied())).collect();
     Ok(Answer(json!({ "jobs": jobs, "total": total, "limit": limit, "offset": offset })).into_response())
 }
 
-/// `GET /v1/jobs/{id}`
-pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
-    let id: JobId = id.parse()?;
-    Ok(Answer(describe(&api.store.job(id).await?)).into_response())
+/// Shows one job.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, body = Value),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+    shown(&api, id.parse()?).await
 }
 
-/// `POST /v1/jobs/{id}/cancel` → the job, cancelled.
-pub async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
+/// What may be changed about a job.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobChange {
+    /// Higher ones are worked on first.
+    #[schema(minimum = -100, maximum = 100)]
+    priority: i64,
+}
+
+/// Changes a job's priority.
+#[utoipa::path(
+    patch, path = "/v1/jobs/{id}", tag = "jobs", request_body = JobChange,
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, body = Value),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "The job has ended"),
+        (status = 413, body = ErrorBody),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn change(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Json(change): Json<JobChange>,
+) -> Result<Answer<Value>, Error> {
+    let id: JobId = id.parse()?;
+    api.store.prioritise(id, Priority::new(change.priority)?).await?;
+    shown(&api, id).await
+}
+
+/// Removes a job that has ended, with its results and objects.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "The job has not ended"),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, Error> {
+    api.remove(id.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Cancels a job: what runs is stopped at once, and nothing follows.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, body = Value),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "The job has ended"),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
     let id: JobId = id.parse()?;
     api.store.cancel(id).await?;
-    Ok(Answer(describe(&api.store.job(id).await?)).into_response())
+    shown(&api, id).await
+}
+
+/// Pauses a job: items that run may end, no new ones begin.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/pause", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, body = Value),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "The job has ended, or is paused"),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn pause(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+    let id: JobId = id.parse()?;
+    api.store.pause(id).await?;
+    shown(&api, id).await
+}
+
+/// Lets a paused job go on.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/resume", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, body = Value),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "The job has ended, or is not paused"),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+    let id: JobId = id.parse()?;
+    api.store.resume(id).await?;
+    shown(&api, id).await
+}
+
+/// Tries a job's failed items again, and only those.
+///
+/// A job that goes on tries them itself. For one that has ended a new job (`retryOf`) takes over what succeeded.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, body = Value, description = "The job itself tries them"),
+        (status = 201, body = Value, description = "A new job does; its address is in `Location`"),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "Nothing has failed, or another job tries it again already"),
+        (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn retry(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
+    let id: JobId = id.parse()?;
+    match api.store.retry(id).await? {
+        Retried::Same(_) => Ok(shown(&api, id).await?.into_response()),
+        Retried::New(job) => created(&api, job).await,
+    }
 }
 
 pub(super) fn bad(message: String) -> Rejection {
     Rejection::new(Code::InvalidRequest, message)
 }
 
-/// A job as `/v1` shows it.
-fn describe(record: &JobRecord) -> Value {
+/// A job as `/v1` shows it; `place` is its place in its owner's queue.
+fn describe(record: &JobRecord, place: Option<i64>) -> Value {
     let job = &record.job;
     let stages: serde_json::Map<String, Value> =
         Stage::ALL.iter().map(|stage| (stage.word().to_owned(), json!(job.tally(*stage)))).collect();
+    let waiting_for = match (job.status, record.slot) {
+        (Status::Paused, _) => Some("somebody to resume it"),
+        (_, Slot::Waits) => {
+            Some("its turn: as many jobs of its owner as may be worked on at once are at work")
+        }
+        _ => None,
+    };
     json!({
         "id": job.id,
         "type": job.job_type,
         "name": job.name,
         "status": job.status.word(),
+        "paused": job.status == Status::Paused,
         "progress": job.progress,
+        "priority": job.priority,
+        "owner": record.owner,
+        "waitingFor": waiting_for,
+        "queuePosition": place,
         "stages": stages,
         "errors": job.errors,
         "error": record.error,
         "config": record.config,
         "results": record.results,
+        "retryOf": record.retry_of,
+        "scheduleId": record.schedule_id,
         "seq": record.last_seq,
         "createdAt": format_timestamp(record.created_at),
         "updatedAt": format_timestamp(record.updated_at),

@@ -5,8 +5,10 @@ mod events;
 mod health;
 mod jobs;
 mod objects;
+mod once;
 mod openapi;
 mod reader;
+mod schedules;
 mod server;
 
 use std::{
@@ -14,18 +16,19 @@ use std::{
     time::Duration,
 };
 
-use axum::routing::{get, post};
+use axum::routing::get;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use error::{Json, body_rejection, internal};
+pub use error::{ErrorBody, Json, body_rejection, internal};
+pub use once::{REPLAYED, once_key};
 pub use openapi::described;
 pub use reader::Live;
 pub use server::{Shell, serve};
 
 use crate::{
     config::LabelList,
-    job::RequestLimits,
-    store::{Blobs, Store},
+    job::{JobId, RequestLimits},
+    store::{Blobs, Store, StoreError},
 };
 
 /// What every route may use.
@@ -54,9 +57,29 @@ pub fn routes() -> OpenApiRouter<Api> {
         .route("/healthz", get(health::live))
         .route("/health", get(health::live))
         .routes(routes!(health::ready))
-        .route("/v1/jobs", post(jobs::submit).get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::show))
-        .route("/v1/jobs/{id}/events", get(events::get))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::show, jobs::change, jobs::remove))
+        .routes(routes!(events::get))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::show, schedules::change, schedules::remove))
+        .routes(routes!(schedules::run))
         .route("/cdn/{*key}", get(objects::get))
+}
+
+impl Api {
+    /// Removes a job that has ended, and its objects.
+    ///
+    /// # Errors
+    /// As [`Store::remove`]; an object that cannot be removed now goes later.
+    pub async fn remove(&self, job: JobId) -> Result<(), StoreError> {
+        self.store.remove(job).await?;
+        if let Err(error) = self.store.delete_objects(&self.blobs).await {
+            tracing::warn!(%job, %error, "objects of a removed job are left for later");
+        }
+        Ok(())
+    }
 }

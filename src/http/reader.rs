@@ -148,6 +148,10 @@ impl Outlet for Mailbox {
     }
 
     fn send_progress(&self, progress: &Progress) -> Sent {
+        // It follows one job; what belongs to none is for pages.
+        if progress.item.job != Some(self.job) {
+            return Sent::All;
+        }
         // A reader that lags needs its room for what is kept.
         if self.sender.capacity() <= WAITING / 2 {
             return Sent::Some(0);

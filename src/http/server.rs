@@ -69,10 +69,17 @@ fn cors(origins: &[String]) -> CorsLayer {
         HeaderName::from_static("x-requested-with"),
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("x-idempotency-key"),
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
-    let layer =
-        layer.expose_headers([header::LOCATION, header::ETAG, header::CONTENT_RANGE, header::RETRY_AFTER]);
+    let layer = layer.expose_headers([
+        header::LOCATION,
+        header::ETAG,
+        header::CONTENT_RANGE,
+        header::RETRY_AFTER,
+        super::REPLAYED.0,
+    ]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }

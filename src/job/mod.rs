@@ -10,6 +10,7 @@ mod plan;
 mod progress;
 mod rejection;
 mod request;
+mod schedule;
 mod view;
 
 pub use crawl_options::{CrawlOptions, CustomSelectors};
@@ -18,6 +19,7 @@ pub use ids::JobId;
 pub use plan::{Phase, Plan, Stage};
 pub use rejection::{Code, Rejection};
 pub use request::{JobRequest, RequestLimits};
+pub use schedule::{Overlap, Timing};
 pub use view::JobView;
 
 use std::collections::BTreeMap;

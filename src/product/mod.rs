@@ -1,8 +1,10 @@
 //! What is known of one product: the values that a page declares, a picture shows, a spreadsheet holds and a
 //! label prints.
 
+pub mod article;
 pub mod matching;
 pub mod price_list;
+pub mod spreadsheet;
 
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions,
     local::LocalFileSystem, path, prefix::PrefixStore,
@@ -147,6 +147,12 @@ impl Blobs {
             sha256.update(&part);
         }
         Ok((size, Some(hexadecimal(&sha256.finalize()))))
+    }
+
+    /// The keys of the objects in a folder, which ends with a slash.
+    pub fn keys(&self, folder: &str) -> BoxStream<'static, Result<String, BlobsError>> {
+        let found = self.store.list(Some(&path::Path::from(folder)));
+        found.map_ok(|object| object.location.to_string()).map_err(BlobsError::Failed).boxed()
     }
 
     /// Removes an object; one that is not there is no error.

@@ -187,6 +187,10 @@ impl Working {
         }
     }
 
+    pub(super) fn id(&self) -> JobId {
+        self.job.id
+    }
+
     /// Adds the items of the job's plan.
     pub(super) async fn add(&mut self, tx: &mut PgConnection, tasks: &[NewTask]) -> Result<(), StoreError> {
         let planned = tasks.iter().filter(|task| self.job.plan.has(task.stage));

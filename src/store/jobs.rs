@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Changed, NewTask, Store, StoreError, change::Working};
+use super::{Changed, NewTask, OnceKey, Store, StoreError, change::Working, idempotency};
 use crate::{
     event::{JobType, Timestamp},
     job::{
@@ -131,6 +131,14 @@ impl JobRecord {
     }
 }
 
+/// A job that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    pub job: JobId,
+    /// Whether it was there already, under the key that came along.
+    pub replayed: bool,
+}
+
 /// Which part of the list of jobs is wanted, newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
@@ -158,11 +166,53 @@ impl Store {
     /// # Errors
     /// A rejection that names what is wrong with the request.
     pub async fn submit(&self, request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
+        Ok(self.submit_once(request, limits, None).await?.job)
+    }
+
+    /// The same under a key: a request that comes again is answered with the job that it made before.
+    ///
+    /// # Errors
+    /// As [`Store::submit`], and [`Code::KeyReused`].
+    pub async fn submit_once(
+        &self,
+        request: JobRequest,
+        limits: &RequestLimits,
+        once: Option<&OnceKey>,
+    ) -> Result<Submitted, StoreError> {
+        let owner = ANONYMOUS;
+        loop {
+            if let Some(once) = once
+                && let Some(job) = self.made_under(owner, once).await?
+            {
+                return Ok(Submitted { job, replayed: true });
+            }
+            let new = self.new_job(request.clone(), limits, owner).await?;
+            let job = new.id;
+            let mut tx = self.pool.begin().await?;
+            let state = accept(&mut tx, new).await?;
+            if let Some(once) = once
+                && !idempotency::claim(&mut tx, owner, once, job, self.keep_keys).await?
+            {
+                // The same request came twice at once, and the other one was faster.
+                tx.rollback().await?;
+                continue;
+            }
+            self.finish(tx, state).await?;
+            return Ok(Submitted { job, replayed: false });
+        }
+    }
+
+    /// The job that a request becomes; nothing is accepted yet.
+    pub(super) async fn new_job(
+        &self,
+        request: JobRequest,
+        limits: &RequestLimits,
+        owner: &str,
+    ) -> Result<NewJob, StoreError> {
         let priority = request.priority;
         let (name, config) = self.check(request, limits).await?;
-        let id = JobId(Uuid::now_v7());
-        self.create(NewJob { priority, ..NewJob::on_shop(id, name, config)? }).await?;
-        Ok(id)
+        let new = NewJob::on_shop(JobId(Uuid::now_v7()), name, config)?;
+        Ok(NewJob { priority, owner: owner.to_owned(), ..new })
     }
 
     /// The name and configuration of the job that a request would become; nothing is accepted yet.
@@ -215,27 +265,6 @@ impl Store {
         Ok((rows.into_iter().map(record).collect::<Result<_, _>>()?, total))
     }
 
-    /// Removes a job that has ended, with everything that speaks of it; returns the keys of its objects, which are
-    /// the caller's to remove.
-    ///
-    /// # Errors
-    /// [`Code::JobNotFound`]; [`Code::JobAtWork`] while it is at work.
-    pub async fn delete(&self, id: JobId) -> Result<Vec<String>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let record = lock(&mut tx, id).await?;
-        if !record.job.status.is_ended() {
-            let message = format!("Job {id} is still at work; cancel it first.");
-            return Err(Rejection::new(Code::JobAtWork, message).into());
-        }
-        let keys = sqlx::query_scalar("SELECT key FROM artifacts WHERE job_id = $1")
-            .bind(id.0)
-            .fetch_all(&mut *tx)
-            .await?;
-        sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(keys)
-    }
-
     /// Counts over all jobs.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
         let row = sqlx::query(
@@ -281,7 +310,8 @@ pub(super) async fn insert(tx: &mut PgConnection, record: &JobRecord) -> Result<
     sqlx::query(
         "INSERT INTO jobs (id, job_type, name, status, phase, progress, tallies, errors, config, template_id,
                            import_id, owner, priority, slot, retry_of, schedule_id, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, '[]', $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, '[]', $8, (SELECT id FROM templates WHERE id = $9),
+                 (SELECT id FROM excel_imports WHERE id = $10), $11, $12, $13, $14, $15, $16, $16)",
     )
     .bind(job.id.0)
     .bind(word(job.job_type)?)

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Announcement, Lease, Store, StoreError, tasks};
 use crate::{
-    event::{Class, Event, Kind, Timestamp},
+    event::{Class, Event, Kind, SystemNotification, Timestamp},
     job::{Code, JobId, Rejection},
 };
 
@@ -54,14 +54,15 @@ impl Recorded {
 /// A live event that is not journaled; the newest of a job and kind replaces the older ones.
 #[derive(Debug)]
 pub struct Transient {
-    pub job: JobId,
+    /// Whose room is told; `None` for everybody.
+    pub job: Option<JobId>,
     pub kind: Kind,
     pub payload: Box<RawValue>,
 }
 
 impl Transient {
-    pub(super) fn new(job: JobId, event: Event) -> Transient {
-        Transient { job, kind: event.kind(), payload: event.encode(Some(job), Utc::now()) }
+    pub(super) fn new(job: Option<JobId>, event: Event) -> Transient {
+        Transient { job, kind: event.kind(), payload: event.encode(job, Utc::now()) }
     }
 }
 
@@ -142,7 +143,12 @@ impl Store {
 
     /// Sends progress that is not journaled.
     pub fn tell(&self, job: JobId, event: Event) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(job, event))));
+        self.announce(Announcement::Transient(Arc::new(Transient::new(Some(job), event))));
+    }
+
+    /// Sends the sockets of this process something that belongs to no job and that nobody needs who was away.
+    pub fn notify(&self, notice: SystemNotification) {
+        self.announce(Announcement::Transient(Arc::new(Transient::new(None, notice.into()))));
     }
 
     /// The position of the newest event.

@@ -429,11 +429,17 @@ pub struct ArticleToLabel {
 }
 
 impl Store {
-    /// The known product with this id or article number.
+    /// The article with this id or article number, else the known product of a price list.
     pub async fn article_to_label(&self, name: &str) -> Result<Option<ArticleToLabel>, StoreError> {
         let row = sqlx::query(
-            "SELECT article_number, name, description, price, currency, tiers, ean, category FROM products
-             WHERE id = $1 OR article_number = $2 ORDER BY id = $1 DESC NULLS LAST LIMIT 1",
+            "SELECT * FROM (
+                 SELECT id, article_number, product_name AS name, description, nullif(price, 0) AS price, currency, tiers,
+                        ean, category, nullif(source_url, '') AS source_url, 0 AS rank FROM articles
+                 WHERE id = $1 OR article_number = $2
+                 UNION ALL
+                 SELECT id, article_number, name, description, price, currency, tiers, ean, category, NULL, 1 FROM products
+                 WHERE id = $1 OR article_number = $2
+             ) known ORDER BY id = $1 DESC NULLS LAST, rank LIMIT 1",
         )
         .bind(name.parse::<Uuid>().ok())
         .bind(name)
@@ -449,7 +455,7 @@ impl Store {
                 tiers: row.try_get::<Json<Vec<Tier>>, _>("tiers")?.0,
                 ean: row.try_get("ean")?,
                 category: row.try_get("category")?,
-                source_url: None,
+                source_url: row.try_get("source_url")?,
             })
         })
         .transpose()

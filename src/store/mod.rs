@@ -4,17 +4,22 @@
 //! tasks, the job's new state and its events. Nobody tells clients anything directly; what was committed is
 //! announced ([`Announcement`]) and, should an announcement be lost, found again in the journal.
 
+mod articles;
 mod blobs;
 mod change;
 mod control;
+mod copy;
 pub mod embedded;
+mod idempotency;
 mod jobs;
 mod journal;
 mod library;
 mod print_layouts;
 mod products;
 mod retention;
+mod retry;
 mod rows;
+mod schedules;
 mod sessions;
 mod slots;
 mod tasks;
@@ -32,16 +37,22 @@ use sqlx::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
+pub use articles::{
+    Article, ArticleQuery, ArticleRow, ArticleSort, ArticleStats, ArticleUpdate, ArticlesUpdated,
+};
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
-pub use jobs::{JobRecord, NewJob, Page, Slot, Stats};
+pub use idempotency::OnceKey;
+pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
 pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };
 pub use print_layouts::PrintLayout;
-pub use products::{Import, ListedRow, NewImport};
+pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
+pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
+pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, Lease, NewTask};
 pub use templates::Template;
@@ -110,6 +121,8 @@ pub struct Store {
     stopped: broadcast::Sender<JobId>,
     /// Jobs of one owner that are worked on at once.
     jobs_per_owner: i64,
+    /// How long a key that came with a new job is good for.
+    keep_keys: Duration,
 }
 
 impl Store {
@@ -134,6 +147,7 @@ impl Store {
             new_tasks: Arc::default(),
             stopped: broadcast::channel(STOPPED).0,
             jobs_per_owner: i64::MAX,
+            keep_keys: settings.keep_idempotency_keys,
         };
         Ok((store, receiver))
     }
@@ -170,7 +184,7 @@ impl Store {
     }
 
     fn announce_progress(&self, job: JobId, progress: JobProgress) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(job, progress.into()))));
+        self.announce(Announcement::Transient(Arc::new(Transient::new(Some(job), progress.into()))));
     }
 }
 

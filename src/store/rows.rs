@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Artifact, Store, StoreError};
+use super::{ArticleRow, Artifact, Store, StoreError, articles};
 use crate::{event::Timestamp, job::JobId};
 
 /// A row to be written with the event that tells of it.
@@ -17,6 +17,8 @@ pub enum Row {
     Ocr(OcrRow),
     Match(MatchRow),
     Label(LabelRow),
+    /// What a reading says of its article; it is put together with what is known already.
+    Article(ArticleRow),
 }
 
 #[derive(Clone, Debug)]
@@ -225,6 +227,7 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(&l.warnings)
         .bind(&l.error)
         .bind(l.created_at),
+        Row::Article(article) => return articles::consolidate(tx, job, article).await,
     };
     statement.execute(&mut *tx).await?;
     match row {

@@ -241,7 +241,7 @@ async fn a_removed_job_leaves_a_gap_that_stops_nobody() {
     let removed = planned_job(&there).await;
     append(&there, removed, 300).await;
     there.cancel(removed).await.unwrap();
-    there.delete(removed).await.unwrap();
+    there.remove(removed).await.unwrap();
     let job = planned_job(&there).await;
     append(&there, job, 3).await;
     let head = there.position().await.unwrap();

@@ -309,7 +309,9 @@ async fn an_article_becomes_a_label_that_was_drawn() {
             tiers: json!([{ "minQuantity": 10, "price": 2.0 }]),
             ean: Some("4006381333931".into()),
             category: Some("Befestigung".into()),
+            ..ListedRow::default()
         }],
+        error_count: 0,
         errors: json!([]),
     };
     server.store().import(import).await.unwrap();

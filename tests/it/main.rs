@@ -3,12 +3,14 @@
 mod bench;
 mod compat;
 mod contract;
+mod control;
 mod doors;
 mod embedded;
 mod hub;
 mod journal;
 mod kill;
 mod label_library;
+mod lists;
 mod objects;
 mod openapi;
 mod print_sheets;

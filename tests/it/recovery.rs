@@ -448,7 +448,7 @@ async fn a_session_of_a_removed_job_and_claims_that_are_none_begin_anew() {
     let mut others = RawClient::connect(&server.base).await;
     others.subscribe(removed).await;
     store.cancel(removed).await.unwrap();
-    store.delete(removed).await.unwrap();
+    store.remove(removed).await.unwrap();
     let claims = [
         json!({ "pid": others.pid, "offset": "2" }),
         json!({ "pid": "0".repeat(32) }),

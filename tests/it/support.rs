@@ -117,7 +117,7 @@ pub struct Running {
     pub database: String,
     pub http: reqwest::Client,
     /// Its objects and scratch files; gone with the value.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Running {
@@ -139,7 +139,12 @@ impl Running {
         let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let server = Server::start(config, listeners).await.unwrap();
         let base = server.local.clone();
-        Running { server: Some(server), base, database, http: reqwest::Client::new(), _folder: folder }
+        Running { server: Some(server), base, database, http: reqwest::Client::new(), folder }
+    }
+
+    /// Where its objects and scratch files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     pub fn store(&self) -> &Store {

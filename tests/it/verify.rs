@@ -150,7 +150,7 @@ async fn a_sound_journal_passes() {
     // A job that was removed leaves a gap in the positions and none in any job.
     let removed = planned_job(&house.store).await;
     house.store.cancel(removed).await.unwrap();
-    house.store.delete(removed).await.unwrap();
+    house.store.remove(removed).await.unwrap();
     planned_job(&house.store).await;
     let (found, totals) = house.audit(ALL).await;
     assert_eq!(found, []);
@@ -242,9 +242,8 @@ async fn a_job_that_is_removed_during_the_audit_is_no_fault() {
     let house = house().await;
     let job = house.ended_job().await;
     let remove = async || {
-        for key in house.store.delete(job).await.unwrap() {
-            house.blobs.delete(&key).await.unwrap();
-        }
+        house.store.remove(job).await.unwrap();
+        house.store.delete_objects(&house.blobs).await.unwrap();
     };
     let mut found = Vec::new();
     let audit = verify(&house.pool, &house.blobs, ALL, |told| match told {

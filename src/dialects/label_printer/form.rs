@@ -1,4 +1,4 @@
-//! The body of a start: JSON, or a form with a spreadsheet.
+//! A body that may bring a spreadsheet: JSON, or a form with a file.
 
 use axum::{
     Json,
@@ -7,12 +7,15 @@ use axum::{
 };
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use super::answer::Refusal;
 use crate::http::{Api, body_rejection};
 
-/// The form's field for the spreadsheet.
-const FILE_FIELD: &str = "excelFile";
+/// The form's field for the price list of a job.
+const JOB_FIELDS: [&str; 1] = ["excelFile"];
+/// The form's fields for a spreadsheet of its own.
+const UPLOAD_FIELDS: [&str; 2] = ["file", "excelFile"];
 const FILE_ENDINGS: [&str; 3] = [".xlsx", ".xls", ".csv"];
 /// Fields of a form at the most.
 const MAX_FIELDS: usize = 64;
@@ -43,7 +46,7 @@ impl Form {
             .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
         {
             DefaultBodyLimit::max(api.max_upload + ROOM_FOR_FIELDS).apply(&mut request);
-            return Form::multipart(request).await;
+            return Form::multipart(request, &JOB_FIELDS, unreadable_list).await;
         }
         match Json::<Value>::from_request(request, &()).await {
             Ok(Json(Value::Object(fields))) => Ok(Form { fields, file: None }),
@@ -52,7 +55,19 @@ impl Form {
         }
     }
 
-    async fn multipart(request: Request) -> Result<Form, Refusal> {
+    /// Reads a form that must bring a spreadsheet.
+    pub async fn upload(api: &Api, mut request: Request) -> Result<(File, Map<String, Value>), Refusal> {
+        DefaultBodyLimit::max(api.max_upload + ROOM_FOR_FIELDS).apply(&mut request);
+        let form = Form::multipart(request, &UPLOAD_FIELDS, |why| bad(why)).await?;
+        let file = form.file.ok_or_else(|| bad("No file uploaded"))?;
+        Ok((file, form.fields))
+    }
+
+    async fn multipart(
+        request: Request,
+        file_fields: &[&str],
+        unreadable_file: fn(String) -> Refusal,
+    ) -> Result<Form, Refusal> {
         let unreadable = |error: MultipartError| match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Refusal::automation(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -77,15 +92,16 @@ impl Form {
                 }
                 // A file chooser that was left empty.
                 Some(name) if name.is_empty() => {}
-                Some(_) if field != FILE_FIELD => {
+                Some(_) if !file_fields.contains(&field.as_str()) || form.file.is_some() => {
                     return Err(bad(format!(
-                        "Send the spreadsheet in the field {FILE_FIELD}, and no other file."
+                        "Send the spreadsheet in the field {}, and no other file.",
+                        file_fields[0]
                     )));
                 }
                 Some(name) => {
                     let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_FILE_NAME).collect();
                     if !FILE_ENDINGS.iter().any(|ending| name.to_lowercase().ends_with(ending)) {
-                        return Err(unreadable_list("Only .xlsx, .xls and .csv files can be read."));
+                        return Err(unreadable_file("Only .xlsx, .xls and .csv files can be read.".into()));
                     }
                     form.file = Some(File { name, bytes: part.bytes().await.map_err(unreadable)? });
                 }
@@ -95,8 +111,11 @@ impl Form {
     }
 }
 
-/// A spreadsheet that cannot be used, and why.
-pub fn unreadable_list(why: impl Into<String>) -> Refusal {
+/// Spreadsheets that are read at once; each may unfold to many times its size.
+pub static READERS: Semaphore = Semaphore::const_new(2);
+
+/// A job's price list that cannot be used, and why.
+pub fn unreadable_list(why: String) -> Refusal {
     Refusal::because(StatusCode::BAD_REQUEST, "Failed to parse Excel file", why)
 }
 

@@ -8,12 +8,16 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Id, Refusal, objects_failed, success},
+    answer::{Id, Refusal, RefusalBody, objects_failed, success},
     poll,
 };
 use crate::{http::Api, job::JobId, store::BlobsError};
 
-/// `GET /api/automation/jobs/{id}/labels`
+/// A job's labels.
+#[utoipa::path(
+    get, path = "/api/automation/jobs/{id}/labels", tag = "label printer", params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, body = Value), (status = 404, body = RefusalBody), (status = 503, body = RefusalBody)),
+)]
 pub async fn list(State(api): State<Api>, Id(id): Id) -> Result<Response, Refusal> {
     api.store.head(id).await?;
     let labels = api.store.labels(id).await?;
@@ -22,7 +26,19 @@ pub async fn list(State(api): State<Api>, Id(id): Id) -> Result<Response, Refusa
     Ok(success(json!({ "count": labels.len(), "labels": labels })))
 }
 
-/// `GET /api/automation/jobs/{id}/labels/{index}`: a PNG; the index is the label's place in the list, from 0.
+/// A label's picture; the index is its place in the list, from 0.
+#[utoipa::path(
+    get, path = "/api/automation/jobs/{id}/labels/{index}", tag = "label printer",
+    params(
+        ("id" = String, Path, description = "The job's id"),
+        ("index" = String, Path, description = "The label's place, from 0"),
+    ),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "image/png"),
+        (status = 404, body = RefusalBody),
+        (status = 503, body = RefusalBody),
+    ),
+)]
 pub async fn picture(
     State(api): State<Api>,
     path: Result<Path<(String, String)>, PathRejection>,

@@ -1,7 +1,10 @@
 //! The label printer's frontend: `/api/automation/*` and friends, in the shapes that its pages read.
 
 mod answer;
+mod articles;
 mod ask;
+mod excel;
+mod field;
 mod form;
 mod health;
 mod job_labels;
@@ -13,10 +16,7 @@ mod start;
 mod test_run;
 mod wish;
 
-use axum::{
-    middleware::map_response,
-    routing::{any, get, post},
-};
+use axum::{middleware::map_response, routing::any};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::http::Api;
@@ -35,22 +35,27 @@ pub fn routes() -> OpenApiRouter<Api> {
 /// Routes that refuse with `{error, message?}`: automation, templates, OCR.
 fn automation() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .route("/api/automation/start-simple", post(start::start))
-        .route("/api/automation/start", post(start::start))
-        .route("/api/automation/jobs", get(jobs::list))
-        .route("/api/automation/jobs/{id}", get(jobs::show).delete(jobs::delete))
-        .route("/api/automation/jobs/{id}/progress", get(jobs::progress))
-        .route("/api/automation/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/api/automation/jobs/{id}/labels", get(job_labels::list))
-        .route("/api/automation/jobs/{id}/labels/{index}", get(job_labels::picture))
-        .route("/api/automation/stats", get(jobs::stats))
+        .routes(routes!(start::start_simple))
+        .routes(routes!(start::start))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show, jobs::delete))
+        .routes(routes!(jobs::progress))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(job_labels::list))
+        .routes(routes!(job_labels::picture))
+        .routes(routes!(jobs::stats))
 }
 
 /// Routes that refuse with `{success: false, error, message?}`: all others.
 fn with_success() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .route("/api/test-websocket/run", post(test_run::run))
+        .routes(routes!(test_run::run))
         .routes(routes!(health::show))
+        .merge(articles::routes())
+        .merge(excel::routes())
         .merge(labels::routes())
         .merge(print::routes())
         .layer(map_response(answer::say_success))

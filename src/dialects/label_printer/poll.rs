@@ -77,6 +77,11 @@ pub fn progress(job: &Job) -> Value {
     })
 }
 
+/// A job as the answer to its start shows it.
+pub fn started(job: &Job) -> Value {
+    json!({ "id": job.id, "name": job.name, "status": status(job), "progress": progress(job) })
+}
+
 /// A job as a list of jobs shows it.
 pub fn line(record: &JobRecord, summary: Value) -> Value {
     let mut line = heading(record);
@@ -124,6 +129,9 @@ fn heading(record: &JobRecord) -> Map<String, Value> {
         "status": status(&record.job),
         "progress": progress(&record.job),
         "error": record.error,
+        "priority": record.job.priority,
+        "retryOf": record.retry_of,
+        "scheduleId": record.schedule_id,
         "createdAt": format_timestamp(record.created_at),
         "updatedAt": format_timestamp(record.updated_at),
         "completedAt": record.ended_at.map(format_timestamp),

@@ -19,7 +19,7 @@ use resvg::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::answer::{Refusal, objects_failed, status};
+use super::answer::{Refusal, RefusalBody, objects_failed, status};
 use crate::{
     event::{JobType, Kind, OcrCompleted, OcrData, ScreenshotCaptured, format_timestamp},
     http::{Api, internal},
@@ -38,7 +38,11 @@ const CONFIDENCE: f64 = 95.5;
 const SIZE: (u32, u32) = (480, 320);
 const FONT: &[u8] = include_bytes!("../../../config/labels/fonts/LiberationSans-Regular.ttf");
 
-/// Runs the conversation to its end.
+/// Runs the acceptance conversation to its end.
+#[utoipa::path(
+    post, path = "/api/test-websocket/run", tag = "label printer",
+    responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
+)]
 pub async fn run(State(api): State<Api>) -> Result<Response, Refusal> {
     // A task of its own: a client that hangs up must not leave a job without an end.
     let ran = tokio::spawn(async move {

@@ -8,8 +8,11 @@ use crate::{
     event::{OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted},
     job::Stage,
     pipeline::tools::fields::{cross_check, read_fields},
-    product::ProductFacts,
-    store::{Change, Claimed, NewTask, OcrRow, Row},
+    product::{
+        ProductFacts,
+        article::{PriceType, short_description, tiered_prices_text},
+    },
+    store::{ArticleRow, Change, Claimed, NewTask, OcrRow, Row, ScreenshotRow},
 };
 
 /// A screenshot to be read.
@@ -56,20 +59,46 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         screenshot_id,
         ordinal: task.ordinal,
         confidence,
-        full_text: text.text,
+        full_text: text.text.clone(),
         reading: json(&reading)?,
         facts: json(&checked.values)?,
         disagreements: json(&checked.disagreements)?,
         error: None,
     };
+    let mut rows = vec![Row::Ocr(row)];
+    rows.extend(article(&screenshot, &checked.values, &text.text, confidence).map(Row::Article));
     let item = match_products::Item { ocr_result_id: id };
     let next =
         NewTask::new(Stage::Match, task.ordinal, task.lease.job.derive("match", &id.to_string()), &item)?;
-    Ok(Change {
-        rows: vec![Row::Ocr(row)],
-        tasks: vec![next],
-        events: vec![completed.into()],
-        ..Change::default()
+    Ok(Change { rows, tasks: vec![next], events: vec![completed.into()], ..Change::default() })
+}
+
+/// The article of a reading; none without an article number.
+fn article(
+    screenshot: &ScreenshotRow,
+    facts: &ProductFacts,
+    text: &str,
+    confidence: f64,
+) -> Option<ArticleRow> {
+    /// Longer ones are misread lines.
+    const MAX_NUMBER: usize = 100;
+    let number = facts.article_number.as_deref().map(str::trim);
+    let article_number = number.filter(|number| !number.is_empty() && number.len() <= MAX_NUMBER)?.to_owned();
+    let currency = facts.currency.as_deref().unwrap_or("EUR");
+    Some(ArticleRow {
+        article_number,
+        product_name: facts.name.clone().or_else(|| screenshot.product_name.clone()),
+        description: facts.description.as_deref().map(short_description),
+        price: facts.price,
+        price_type: PriceType::of(facts, text),
+        tiers: facts.tiers.clone(),
+        tiered_prices_text: tiered_prices_text(&facts.tiers, currency),
+        currency: facts.currency.clone(),
+        image_key: Some(screenshot.image_key.clone()),
+        thumbnail_key: Some(screenshot.thumbnail_key.clone()),
+        ean: facts.ean.clone(),
+        source_url: screenshot.product_url.clone(),
+        ocr_confidence: (confidence * 10.0).round() / 10.0,
     })
 }
 

@@ -127,7 +127,7 @@ impl Client {
             // Nothing of a job comes behind its end.
             let told = &events.item.events[..taken];
             let ended: Vec<JobId> = told.iter().filter(|e| e.is_terminal()).map(|e| e.job).collect();
-            self.waiting.retain(|progress| !ended.contains(&progress.job));
+            self.waiting.retain(|progress| progress.job.is_none_or(|job| !ended.contains(&job)));
         }
         sent
     }

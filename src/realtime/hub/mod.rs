@@ -161,6 +161,11 @@ impl Hub {
         }
     }
 
+    /// Where the jobs are that clients follow.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// How many clients are there.
     pub fn clients(&self) -> usize {
         self.with(|stream| stream.clients.len())

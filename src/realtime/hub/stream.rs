@@ -228,12 +228,21 @@ impl Stream {
     pub fn take_progress(&mut self, progress: Arc<Transient>) -> Vec<ClientId> {
         let progress: Progress = Shared::new(progress);
         let mut lagging = Vec::new();
-        for id in self.rooms.get(&progress.item.job).into_iter().flatten() {
-            let Some(client) = self.clients.get_mut(id) else { continue };
+        let mut tell = |id: ClientId, client: &mut Client| {
             if client.send_progress(&progress, self.delivered) {
-                lagging.push(*id);
+                lagging.push(id);
             }
             self.touched.push(client.outlet.clone());
+        };
+        match progress.item.job {
+            None => self.clients.iter_mut().for_each(|(id, client)| tell(*id, client)),
+            Some(job) => {
+                for id in self.rooms.get(&job).into_iter().flatten() {
+                    if let Some(client) = self.clients.get_mut(id) {
+                        tell(*id, client);
+                    }
+                }
+            }
         }
         lagging
     }

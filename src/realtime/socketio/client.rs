@@ -7,14 +7,14 @@ use std::{
 };
 
 use chrono::Utc;
-use serde_json::json;
+use serde_json::{Value, json};
 use socketioxide::{
     SendError, SocketError,
     extract::{SocketRef, TryData},
 };
 
 use super::{
-    message::{Answer, Arguments, Asked, WISHES, Wish},
+    message::{Answer, Arguments, Asked, ORDERS, Order, WISHES, Wish},
     outlet::SocketOutlet,
     transport::Link,
 };
@@ -25,7 +25,7 @@ use crate::{
         hub::{ClientId, Hub, Standing},
         session::Session,
     },
-    store::{Head, Room, StoreError},
+    store::{Retried, Room, StoreError},
 };
 
 /// Waits for room for an answer double from the first to the second.
@@ -107,6 +107,18 @@ impl Client {
                 if let Some(client) = client.upgrade() {
                     let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
                     let wish = Wish::read(event, door, subscribe, &arguments);
+                    client.queue(Message { event, wish, answer });
+                }
+                std::future::ready(())
+            };
+            socket.on(event, handler);
+        }
+        for (event, order) in ORDERS {
+            let client = Arc::downgrade(&client);
+            let handler = move |TryData(arguments): TryData<Arguments>, Asked(answer): Asked| {
+                if let Some(client) = client.upgrade() {
+                    let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
+                    let wish = order.read(event, &arguments);
                     client.queue(Message { event, wish, answer });
                 }
                 std::future::ready(())
@@ -197,11 +209,7 @@ impl Client {
                 Err(rejection) => Err(rejection.into()),
             };
             match outcome {
-                Ok(head) => {
-                    let answer = match head {
-                        Some(head) => json!({ "ok": true, "seq": head.seq, "status": head.status.word() }),
-                        None => json!({ "ok": true }),
-                    };
+                Ok(answer) => {
                     if let Some(asked) = &message.answer {
                         when_there_is_room(|| asked.give(&answer)).await;
                     }
@@ -221,24 +229,45 @@ impl Client {
         }
     }
 
-    async fn fulfil(self: &Arc<Self>, wish: Wish) -> Result<Option<Head>, StoreError> {
-        let Some(Place { socket, id }) = self.place.get() else { return Ok(None) };
+    /// Does what a client wants; returns what the acknowledgement says.
+    async fn fulfil(self: &Arc<Self>, wish: Wish) -> Result<Value, StoreError> {
+        let done = || json!({ "ok": true });
+        let Some(Place { socket, id }) = self.place.get() else { return Ok(done()) };
         match wish {
             Wish::Subscribe { job, door, past } => {
                 let note = async |room| self.note(job, Some(room)).await;
-                self.hub.subscribe(*id, job, door, past, note).await.map(Some)
+                let head = self.hub.subscribe(*id, job, door, past, note).await?;
+                Ok(json!({ "ok": true, "seq": head.seq, "status": head.status.word() }))
             }
             Wish::Unsubscribe { job, door } => {
                 if let Some(room) = self.hub.unsubscribe(*id, job, door) {
                     self.note(job, room).await?;
                 }
-                Ok(None)
+                Ok(done())
             }
+            Wish::Order { job, order } => self.obey(job, order).await,
             Wish::Ping => {
                 when_there_is_room(|| notify(socket, Severity::Info, "pong".into(), None)).await;
-                Ok(None)
+                Ok(done())
             }
         }
+    }
+
+    async fn obey(&self, job: JobId, order: Order) -> Result<Value, StoreError> {
+        let store = self.hub.store();
+        let status = match order {
+            Order::Cancel => store.cancel(job).await?.status,
+            Order::Pause => store.pause(job).await?.status,
+            Order::Resume => store.resume(job).await?.status,
+            Order::Retry => {
+                let (status, job) = match store.retry(job).await? {
+                    Retried::Same(status) => (status, job),
+                    Retried::New(job) => (store.head(job).await?.status, job),
+                };
+                return Ok(json!({ "ok": true, "status": status.word(), "jobId": job }));
+            }
+        };
+        Ok(json!({ "ok": true, "status": status.word() }))
     }
 
     /// Notes in the session that a room is another than before.

@@ -1,4 +1,15 @@
 //! What a Socket.IO client may say, and how it is read from the arguments of an event.
+//!
+//! | event | arguments | acknowledgement |
+//! |---|---|---|
+//! | `job:subscribe`, `automation:subscribe` | job id, perhaps `{after: seq}` | `{ok: true, seq, status}` |
+//! | `job:unsubscribe`, `automation:unsubscribe` | job id | `{ok: true}` |
+//! | `job:cancel`, `job:pause`, `job:resume` | job id | `{ok: true, status}` |
+//! | `job:retry` | job id | `{ok: true, status, jobId}`: the job that tries the failed items again, which is another one if this has ended |
+//! | `ping` | none | `{ok: true}`, and a `system:notification` that says `pong` |
+//!
+//! Every refusal is `{ok: false, error: {code, message}}`, with the codes of the REST API; who asked for no
+//! acknowledgement gets it as a `system:notification`.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -100,9 +111,31 @@ pub enum Wish {
         job: JobId,
         door: Door,
     },
+    /// A job is to be acted upon.
+    Order {
+        job: JobId,
+        order: Order,
+    },
     /// A `pong`.
     Ping,
 }
+
+/// What a client may have done to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+}
+
+/// The events that carry an [`Order`].
+pub const ORDERS: [(&str, Order); 4] = [
+    ("job:cancel", Order::Cancel),
+    ("job:pause", Order::Pause),
+    ("job:resume", Order::Resume),
+    ("job:retry", Order::Retry),
+];
 
 /// The events that carry a [`Wish`].
 pub const WISHES: [(&str, Door, bool); 4] = [
@@ -115,15 +148,7 @@ pub const WISHES: [(&str, Door, bool); 4] = [
 impl Wish {
     /// Reads the arguments of one of [`WISHES`]: a job id, and for a subscription perhaps `{after: seq}`.
     pub fn read(event: &str, door: Door, subscribe: bool, arguments: &[Value]) -> Result<Wish, Rejection> {
-        let job = match arguments.first() {
-            Some(Value::String(id)) => id.parse()?,
-            other => {
-                let what = other.map_or("nothing", kind_of);
-                let message =
-                    format!("{event} takes a job id as its first argument, a string; it got {what}.");
-                return Err(Rejection::new(Code::MalformedId, message));
-            }
-        };
+        let job = job_id(event, arguments)?;
         if !subscribe {
             return Ok(Wish::Unsubscribe { job, door });
         }
@@ -140,6 +165,24 @@ impl Wish {
             }
         };
         Ok(Wish::Subscribe { job, door, past })
+    }
+}
+
+impl Order {
+    /// Reads the arguments of one of [`ORDERS`]: a job id.
+    pub fn read(self, event: &str, arguments: &[Value]) -> Result<Wish, Rejection> {
+        Ok(Wish::Order { job: job_id(event, arguments)?, order: self })
+    }
+}
+
+fn job_id(event: &str, arguments: &[Value]) -> Result<JobId, Rejection> {
+    match arguments.first() {
+        Some(Value::String(id)) => id.parse(),
+        other => {
+            let what = other.map_or("nothing", kind_of);
+            let message = format!("{event} takes a job id as its first argument, a string; it got {what}.");
+            Err(Rejection::new(Code::MalformedId, message))
+        }
     }
 }
 
