@@ -90,5 +90,7 @@ async fn a_fuzzer_finds_the_server_as_its_contract_says() {
     // What it only warns of (ids that it makes up are mostly nobody's) is no fault.
     let tested = said.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
     assert!(tested.is_some_and(|operations| operations > 20), "{said}");
+    let cases = said.lines().find_map(|line| line.split_once(" generated, ")?.0.trim().parse::<u32>().ok());
+    assert!(cases.is_some_and(|cases| cases > 100), "{said}");
     server.stop().await;
 }

@@ -15,14 +15,30 @@ use crate::{
 const DPI: u32 = 300;
 const PER_MM: f64 = DPI as f64 / 25.4;
 
+/// The EAN-13 of a number.
+fn ean(number: usize) -> String {
+    let digits = format!("400638{number:06}");
+    let sum: u32 =
+        digits.bytes().enumerate().map(|(at, b)| u32::from(b - b'0') * if at % 2 == 0 { 1 } else { 3 }).sum();
+    format!("{digits}{}", (10 - sum % 10) % 10)
+}
+
+/// What the code of a label holds: every other one has bars, the rest a QR code.
+fn code(number: usize) -> String {
+    if number % 2 == 0 { ean(number) } else { format!("https://shop.example.com/p/{number:04}") }
+}
+
 async fn labels(server: &Running, count: usize) -> Vec<Value> {
     let mut ids = Vec::new();
     for number in 0..count {
-        let body = json!({
+        let mut body = json!({
             "articleNumber": format!("P-{number:04}"), "productName": format!("Probe {number}"),
             "priceInfo": { "price": f64::from(number as u32) + 0.5 },
             "shopUrl": format!("https://shop.example.com/p/{number:04}"),
         });
+        if number % 2 == 0 {
+            body["ean"] = json!(ean(number));
+        }
         ids.push(add(server, &body).await["id"].clone());
     }
     ids
@@ -110,16 +126,42 @@ async fn a_sold_sheet_has_each_label_in_its_cell_and_every_code_can_be_read() {
     assert!((width - 595.276).abs() < 0.01 && (height - 841.89).abs() < 0.01, "{width} × {height}");
     let first = raster(folder.path(), 1);
     for number in 0..24 {
-        let (column, row) = (f64::from(number % 3), f64::from(number / 3));
+        let (column, row) = ((number % 3) as f64, (number / 3) as f64);
         let read = codes(&first, column * 70.0, 0.5 + row * 37.0, 70.0, 37.0);
-        assert_eq!(read, [format!("https://shop.example.com/p/{number:04}")], "the cell of number {number}");
+        assert_eq!(read, [code(number)], "the cell of number {number}");
     }
     let second = raster(folder.path(), 2);
-    assert_eq!(codes(&second, 70.0, 0.5, 70.0, 37.0), ["https://shop.example.com/p/0025"]);
+    assert_eq!(codes(&second, 70.0, 0.5, 70.0, 37.0), [code(25)]);
     let empty = image::imageops::crop_imm(&second, 0, 1000, second.width(), 1000).to_image();
     assert!(empty.pixels().all(|pixel| pixel.0[0] == 255), "cells without a label stay white");
     let text = run("pdftotext", &["-layout", "sheet.pdf", "-"], folder.path());
     assert!(text.contains("Probe 0") && text.contains("25,50"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_of_many_parts_is_one_document() {
+    let _turn = heavy().await;
+    let server = Running::quiet().await;
+    let ids = labels(&server, 7).await;
+    // A label may be printed many times.
+    let many: Vec<&Value> = ids.iter().cycle().take(250).collect();
+    let body = json!({
+        "labelIds": many, "format": "A4",
+        "gridConfig": { "columns": 3, "rows": 8, "spacing": 2, "marginTop": 8, "marginBottom": 8 },
+    });
+    let pdf = export(&server, &body).await;
+    let folder = folder();
+    assert_eq!(measured(&pdf, folder.path()).0, 11);
+    let text = run("pdftotext", &["sheet.pdf", "-"], folder.path());
+    assert_eq!(text.matches("Probe").count(), 250);
+    let last = raster(folder.path(), 11);
+    let (width, height) = (190.0 / 3.0 - 4.0 / 3.0, (281.0 - 14.0) / 8.0);
+    for number in 240..250 {
+        let (column, row) = ((number % 3) as f64, ((number - 240) / 3) as f64);
+        let read = codes(&last, 10.0 + column * (width + 2.0), 8.0 + row * (height + 2.0), width, height);
+        assert_eq!(read, [code(number % 7)], "the cell of number {number}");
+    }
     server.stop().await;
 }
 

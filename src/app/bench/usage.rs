@@ -101,6 +101,25 @@ pub fn await_end(pid: u32, within: Duration) {
     let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within));
 }
 
+/// Begins to look for the most memory that this process holds from now on; returns what it holds, in bytes.
+pub fn begin_peak() -> anyhow::Result<u64> {
+    // The kernel takes a 5 for "forget the peak".
+    fs::write("/proc/self/clear_refs", "5").context("cannot write /proc/self/clear_refs")?;
+    status_line("VmRSS:")
+}
+
+/// The most memory that this process has held since [`begin_peak`], in bytes.
+pub fn peak() -> anyhow::Result<u64> {
+    status_line("VmHWM:")
+}
+
+fn status_line(key: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    Ok(kilobytes.ok_or_else(|| anyhow!("/proc/self/status names no {key}"))? * 1024)
+}
+
 /// Bytes of memory of a process, what it shares divided by those who share it.
 pub fn memory(pid: u32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");

@@ -12,7 +12,7 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, import, jitter, labels, latejoin, pipeline, redeploy, storm},
+            scenarios::{append, fanout, idle, import, jitter, labels, latejoin, pipeline, redeploy, sheets, storm},
             servers::{Kind, Programs, Server},
             table, target,
         },
@@ -54,6 +54,8 @@ pub enum BenchArgs {
     Labels(LabelsArgs),
     /// A price list into a database of its own: by COPY, by arrays and row by row, and from a file (Jobcast only).
     Import(ImportArgs),
+    /// Labels on print sheets as one PDF: time and memory (no server).
+    Sheets(SheetsArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
         after_help = "Examples:\n  jobcast bench compare --quick\n  jobcast bench compare --readme README.md --json bench.json\n  \
@@ -124,6 +126,15 @@ pub struct PipelineArgs {
 }
 
 #[derive(clap::Args)]
+pub struct SheetsArgs {
+    #[command(flatten)]
+    scenario: sheets::Args,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
 pub struct CompareArgs {
     /// The servers, one after the other [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -188,6 +199,10 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
         BenchArgs::Import(arguments) => {
             let work = async {
                 let outcome = import::run(&config, arguments.scenario).await?;
+        BenchArgs::Sheets(arguments) => {
+            let work = async {
+                let scenario = arguments.scenario;
+                let outcome = tokio::task::spawn_blocking(move || sheets::run(&scenario)).await??;
                 println!("{outcome}");
                 write_json(arguments.json, &outcome)?;
                 Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ pub mod labels;
 pub mod latejoin;
 pub mod pipeline;
 pub mod redeploy;
+pub mod sheets;
 pub mod storm;
 
 use std::time::Duration;
