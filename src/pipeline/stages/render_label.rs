@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{Context, StageError, json, payload};
@@ -12,8 +13,11 @@ use crate::{
     event::{LabelFailed, LabelGenerated},
     label::{LabelData, MAX_PICTURE_BYTES, Picture},
     product::ProductFacts,
-    store::{Change, Claimed, LabelRow, Row},
+    store::{Change, Claimed, LabelRow, ListedRow, Row},
 };
+
+/// Values of a known product besides its facts.
+const MAX_MORE_VALUES: usize = 64;
 
 /// A product to be labelled.
 #[derive(Serialize, Deserialize)]
@@ -33,6 +37,11 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let renderer = context.renderer.clone();
     let code_url = Some(product_url).filter(|url| !url.is_empty());
     let mut data = LabelData { facts: facts.clone(), code_url, ..LabelData::default() };
+    if let Some(number) = &facts.article_number
+        && let Some(known) = context.store.product(number).await?
+    {
+        more_values(&mut data, known);
+    }
     let (template, note) = context.template(&config.template_id, &data).await?;
     let template_id = template.id().to_owned();
     let mut found = Vec::new();
@@ -89,6 +98,28 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         events: vec![generated.into()],
         ..Change::default()
     })
+}
+
+/// What the known product has besides its facts, for rules and for templates that name it: its category, its notes and
+/// the other columns of its list.
+fn more_values(data: &mut LabelData, known: ListedRow) {
+    let custom = match known.custom_fields {
+        Value::Object(custom) => custom,
+        _ => Map::new(),
+    };
+    let maker = ["manufacturer", "Manufacturer", "Hersteller", "hersteller"];
+    let maker = maker.iter().find_map(|heading| custom.get(*heading)).cloned();
+    let named = [
+        ("category", known.category.map(Value::from)),
+        ("additionalInfo", known.additional_info.map(Value::from)),
+        ("manufacturer", maker),
+    ];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    for (name, value) in named.chain(custom).take(MAX_MORE_VALUES) {
+        if let Value::String(value) = value {
+            data.fields.entry(name).or_insert(value);
+        }
+    }
 }
 
 /// The label's row is not written: without a picture there is no label to list.
