@@ -36,8 +36,7 @@ fn about(document: &mut OpenApi) {
 /// Each operation's name is its method and path: handlers of several files may be called alike.
 fn name_operations(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
-        let words: Vec<&str> =
-            path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let name = path.replace(['{', '}', '*'], "").trim_matches('/').replace('/', "_");
         let operations = [
             ("get", &mut item.get),
             ("put", &mut item.put),
@@ -48,7 +47,7 @@ fn name_operations(document: &mut OpenApi) {
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {
-                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+                operation.operation_id = Some(format!("{method}_{name}"));
             }
         }
     }

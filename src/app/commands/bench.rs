@@ -199,6 +199,12 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
         BenchArgs::Import(arguments) => {
             let work = async {
                 let outcome = import::run(&config, arguments.scenario).await?;
+                println!("{outcome}");
+                write_json(arguments.json, &outcome)?;
+                Ok(ExitCode::SUCCESS)
+            };
+            unless_stopped(work).await
+        }
         BenchArgs::Sheets(arguments) => {
             let work = async {
                 let scenario = arguments.scenario;
