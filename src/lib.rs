@@ -48,8 +48,13 @@
 //! * Nobody tells a client anything that is not in the journal first, except progress (`job:progress`,
 //!   `ocr:progress`), of which only the newest counts, and answers to that client alone.
 //! * No SQL outside of [`store`]; no I/O, clock or async in [`event`], [`job`], [`label`], [`print`] and [`product`].
-//! * No event after a terminal one (`job:completed`, `job:failed`).
-//! * Locks in the database are taken in one order: a job's row, its tasks, the head of the journal.
+//! * No event after a terminal one (`job:completed`, `job:failed`): what is tried again of a job that has ended is
+//!   another job.
+//! * No task is claimed of a job that is paused, or that waits because its owner has enough jobs at work.
+//! * Locks in the database are taken in one order: an owner's slots or a schedule, a job's row, its tasks, the head of the
+//!   journal.
+//! * No object goes that a row names, and none stays that no row names: removing a job lists its objects in the same
+//!   transaction, and they are removed afterwards.
 //! * Nothing leaves this machine but through the guard ([`pipeline::tools::guard`]), be it the crawler or Chromium.
 //! * No queue without a bound, no outside program without a time limit, none that outlives this process.
 //! * A refusal is a row of [`job::Code`]; a setting is a line of `config/default.toml`.

@@ -1,8 +1,8 @@
 //! Refusals and failures as `/v1` words them: `{"error":{"code","message","retryable"}}`.
 
 use axum::{
-    extract::{FromRequest, Request, rejection::JsonRejection},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::JsonRejection},
+    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -109,6 +109,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             Ok(axum::Json(body)) => Ok(Json(body)),
             Err(rejection) => Err(Error(body_rejection(&rejection))),
         }
+    }
+}
+
+/// The `{id}` of a path, as a text that is read by whoever knows what it names.
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named, Error> {
+        // What is no text at all is no id either.
+        let named = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Named(named.map_or_else(|_| String::new(), |Path(id)| id)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, convert::Infallible, time::Duration};
 
 use axum::{
     Json as Answer,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{
         IntoResponse, Response,
@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 
 use super::{
     Api,
-    error::{Error, ErrorBody},
+    error::{Error, ErrorBody, Named},
     jobs::{MAX_PAGE, bad},
     reader::{News, Reader},
 };
@@ -62,7 +62,7 @@ pub struct EventsQuery {
 )]
 pub async fn get(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Error> {

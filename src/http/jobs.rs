@@ -2,7 +2,7 @@
 
 use axum::{
     Json as Answer,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    error::{Error, ErrorBody, Json},
+    error::{Error, ErrorBody, Json, Named},
     once::{REPLAYED, once_key},
 };
 use crate::{
@@ -172,7 +172,7 @@ pub async fn list(
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+pub async fn show(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
     shown(&api, id.parse()?).await
 }
 
@@ -200,7 +200,7 @@ pub struct JobChange {
 )]
 pub async fn change(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Json(change): Json<JobChange>,
 ) -> Result<Answer<Value>, Error> {
     let id: JobId = id.parse()?;
@@ -219,7 +219,7 @@ pub async fn change(
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, Error> {
+pub async fn remove(State(api): State<Api>, Named(id): Named) -> Result<StatusCode, Error> {
     api.remove(id.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -235,7 +235,7 @@ pub async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<St
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+pub async fn cancel(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
     let id: JobId = id.parse()?;
     api.store.cancel(id).await?;
     shown(&api, id).await
@@ -252,7 +252,7 @@ pub async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<An
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn pause(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+pub async fn pause(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
     let id: JobId = id.parse()?;
     api.store.pause(id).await?;
     shown(&api, id).await
@@ -269,7 +269,7 @@ pub async fn pause(State(api): State<Api>, Path(id): Path<String>) -> Result<Ans
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+pub async fn resume(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
     let id: JobId = id.parse()?;
     api.store.resume(id).await?;
     shown(&api, id).await
@@ -289,7 +289,7 @@ pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Result<An
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn retry(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
+pub async fn retry(State(api): State<Api>, Named(id): Named) -> Result<Response, Error> {
     let id: JobId = id.parse()?;
     match api.store.retry(id).await? {
         Retried::Same(_) => Ok(shown(&api, id).await?.into_response()),

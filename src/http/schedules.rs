@@ -2,7 +2,7 @@
 
 use axum::{
     Json as Answer,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Api,
-    error::{Error, ErrorBody, Json},
+    error::{Error, ErrorBody, Json, Named},
     jobs::{Submission, bad, created},
 };
 use crate::{
@@ -109,7 +109,7 @@ pub async fn list(State(api): State<Api>) -> Result<Answer<Value>, Error> {
     params(("id" = String, Path, description = "The schedule's id")),
     responses((status = 200, body = Value), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)),
 )]
-pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Answer<Value>, Error> {
+pub async fn show(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
     Ok(Answer(describe(&api.store.schedule(parse(&id)?).await?)))
 }
 
@@ -127,7 +127,7 @@ pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Answ
 )]
 pub async fn change(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Json(patch): Json<SchedulePatch>,
 ) -> Result<Answer<Value>, Error> {
     let change = ScheduleChange {
@@ -151,7 +151,7 @@ pub async fn change(
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, Error> {
+pub async fn remove(State(api): State<Api>, Named(id): Named) -> Result<StatusCode, Error> {
     api.store.remove_schedule(parse(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -168,7 +168,7 @@ pub async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<St
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn run(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
+pub async fn run(State(api): State<Api>, Named(id): Named) -> Result<Response, Error> {
     let job = api.store.run_schedule(parse(&id)?, &api.limits).await?;
     created(&api, job).await
 }

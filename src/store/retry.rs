@@ -23,8 +23,11 @@ pub enum Retried {
     New(JobId),
 }
 
-/// The tables of results with the column that names the row's forerunner and the table that it is in.
-const RESULTS: [(&str, Option<(&str, Stage)>, Stage); 4] = [
+/// The column that names the row that a row was made of, and the stage that made that one.
+type Forerunner = (&'static str, Stage);
+
+/// The tables of results, and the stages that fill them.
+const RESULTS: [(&str, Option<Forerunner>, Stage); 4] = [
     ("screenshots", None, Stage::Screenshot),
     ("ocr_results", Some(("screenshot_id", Stage::Screenshot)), Stage::Ocr),
     ("matches", Some(("ocr_result_id", Stage::Ocr)), Stage::Match),

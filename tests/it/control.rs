@@ -288,8 +288,13 @@ async fn whole_job_whose_crawl_is_paused_stops_within_a_second_and_goes_on_after
     let id = submit(&server, &shop, "crawl").await;
     let mut waiting = shop.pages.waiting.subscribe();
     soon("the crawl", waiting.wait_for(|waiting| *waiting > 0)).await.unwrap();
+    // Another process than the one that crawls is asked.
+    let mut front = config();
+    front.pipeline.enabled = false;
+    front.database.url = server.database.clone();
+    let front = Running::start(front).await;
     let begun = Instant::now();
-    let (status, paused) = server.post(&format!("/v1/jobs/{id}/pause"), &json!({})).await;
+    let (status, paused) = front.post(&format!("/v1/jobs/{id}/pause"), &json!({})).await;
     assert_eq!((status, &paused["status"], &paused["paused"]), (200, &json!("paused"), &json!(true)));
     soon("the crawl to stop", waiting.wait_for(|waiting| *waiting == 0)).await.unwrap();
     let took = begun.elapsed();
@@ -302,6 +307,7 @@ async fn whole_job_whose_crawl_is_paused_stops_within_a_second_and_goes_on_after
     );
 
     let database = server.database.clone();
+    front.stop().await;
     server.stop().await;
     shop.pages.held.store(false, Ordering::SeqCst);
     let crawled = shop.crawled();

@@ -29,7 +29,9 @@ fn results(events: &[Value]) -> BTreeMap<String, usize> {
             "job:updated" => data["status"].to_string(),
             "job:completed" => data["results"].to_string(),
             "screenshot:captured" => data["productName"].to_string(),
-            "ocr:started" => product_of[&data["screenshotId"].to_string()].to_string(),
+            "screenshot:uploaded" | "ocr:started" => {
+                product_of[&data["screenshotId"].to_string()].to_string()
+            }
             "ocr:completed" => data["data"].to_string(),
             "match:found" | "match:failed" | "label:generated" => data["articleNumber"].to_string(),
             _ => data.to_string(),

@@ -87,6 +87,8 @@ async fn a_fuzzer_finds_the_server_as_its_contract_says() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     // A run that tested nothing would pass too.
-    assert!(said.contains("No issues found"), "{said}");
+    // What it only warns of (ids that it makes up are mostly nobody's) is no fault.
+    let tested = said.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
+    assert!(tested.is_some_and(|operations| operations > 20), "{said}");
     server.stop().await;
 }

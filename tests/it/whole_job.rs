@@ -133,6 +133,7 @@ fn in_the_order_of_the_plan(journal: &[Heard]) {
     };
     let products = demo_shop::products().len();
     assert_eq!(between("screenshot:captured", updates[0], updates[1]), products);
+    assert_eq!(between("screenshot:uploaded", updates[0], updates[1]), products);
     assert_eq!(between("ocr:started", updates[1], updates[2]), products);
     assert_eq!(between("ocr:completed", updates[1], updates[2]), products);
     assert_eq!(between("match:found", updates[2], updates[3]), products - 1);

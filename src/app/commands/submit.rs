@@ -43,6 +43,9 @@ pub struct SubmitArgs {
     /// How many products at the most.
     #[arg(long, default_value_t = 50)]
     max_products: u32,
+    /// From -100 to 100; jobs of higher priority are worked on first.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    priority: i16,
     /// A price list (.xlsx, .xls, .csv) to match the products with.
     #[arg(long, value_name = "FILE")]
     price_list: Option<PathBuf>,
@@ -53,7 +56,7 @@ pub struct SubmitArgs {
 /// Submits and follows; the exit code tells how the job ended.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let base = &args.server.server;
-    let mut options = json!({ "maxProducts": args.max_products });
+    let mut options = json!({ "maxProducts": args.max_products, "priority": args.priority });
     if let Some(name) = &args.name {
         options["name"] = json!(name);
     }
