@@ -180,7 +180,7 @@ fn code128(text: &str) -> Result<Vec<u8>, String> {
     if let Some(strange) = text.chars().find(|c| !(' '..='~').contains(c)) {
         return Err(format!("a Code 128 holds letters without accents, digits and signs, not {strange:?}"));
     }
-    let pairs = text.len() % 2 == 0 && text.len() >= 4 && text.bytes().all(|b| b.is_ascii_digit());
+    let pairs = text.len().is_multiple_of(2) && text.len() >= 4 && text.bytes().all(|b| b.is_ascii_digit());
     let set = if pairs { 'Ć' } else { 'Ɓ' };
     Code128::new(format!("{set}{text}")).map(|code| code.encode()).map_err(|_| "no Code 128".into())
 }

@@ -46,10 +46,13 @@ pub struct Context {
     /// The newest last; keyed by what the list was when it was read.
     matchers: Mutex<Vec<(String, Arc<Matcher>)>>,
     /// Keyed by what they were when they were read.
-    auto_templates: Mutex<Option<(String, Arc<Vec<Arc<LabelTemplate>>>)>>,
+    auto_templates: Mutex<Option<(String, Templates)>>,
     // Everything that leaves this machine goes through it.
     _proxy: GuardProxy,
 }
+
+/// Templates that are chosen among, read once.
+type Templates = Arc<Vec<Arc<LabelTemplate>>>;
 
 /// Why the tools are not there; each message says what to install or change.
 #[derive(Debug, thiserror::Error)]

@@ -93,13 +93,13 @@ impl Joiner {
         }
         out.push_str("]>>\nendobj\n");
         let table = self.written + out.len() as u64;
-        let _ = write!(out, "xref\n0 {}\n0000000000 65535 f \n", self.offsets.len());
+        let _ = writeln!(out, "xref\n0 {}\n0000000000 65535 f ", self.offsets.len());
         for offset in &self.offsets[1..] {
-            let _ = write!(out, "{offset:010} 00000 n \n");
+            let _ = writeln!(out, "{offset:010} 00000 n ");
         }
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "trailer\n<</Size {}/Root {CATALOG} 0 R>>\nstartxref\n{table}\n%%EOF\n",
+            "trailer\n<</Size {}/Root {CATALOG} 0 R>>\nstartxref\n{table}\n%%EOF",
             self.offsets.len()
         );
         out.into_bytes()

@@ -278,7 +278,8 @@ impl Layout {
             [(top, top - MARK_OFFSET, -1.0), (bottom, self.height - bottom + MARK_OFFSET, 1.0)]
         {
             if let Some(length) = length(margin) {
-                let outer = inner + outwards * length;
+                // The sum of three lengths may miss the paper's edge by a hair.
+                let outer = (inner + outwards * length).clamp(0.0, self.height);
                 marks.extend(xs.iter().map(|x| Line { from: (*x, inner), to: (*x, outer) }));
             }
         }
@@ -286,7 +287,7 @@ impl Layout {
             [(left, left - MARK_OFFSET, -1.0), (right, self.width - right + MARK_OFFSET, 1.0)]
         {
             if let Some(length) = length(margin) {
-                let outer = inner + outwards * length;
+                let outer = (inner + outwards * length).clamp(0.0, self.width);
                 marks.extend(ys.iter().map(|y| Line { from: (inner, *y), to: (outer, *y) }));
             }
         }

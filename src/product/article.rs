@@ -80,7 +80,7 @@ mod tests {
             |price, tiers: &[Tier]| ProductFacts { price, tiers: tiers.to_vec(), ..ProductFacts::default() };
         for (facts, text, kind) in [
             (facts(Some(1.0), &[]), "Preis auf Anfrage", PriceType::Normal),
-            (facts(None, &[tier.clone()]), "", PriceType::Tiered),
+            (facts(None, std::slice::from_ref(&tier)), "", PriceType::Tiered),
             (facts(Some(5.0), &[tier]), "", PriceType::Tiered),
             (facts(None, &[]), "Preis AUF ANFRAGE", PriceType::AufAnfrage),
             (facts(Some(0.0), &[]), "", PriceType::Unknown),

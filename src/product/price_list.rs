@@ -643,7 +643,6 @@ mod tests {
         assert_eq!(said(&list), [(6, None, "Artikelnummer A-3 steht schon in Zeile 5")]);
     }
 
-    /// A million of them take a release build two seconds, and a debug build a minute.
     #[test]
     fn very_many_empty_rows_are_none() {
         let headings = cells(1, ["Artikelnummer", "Beschreibung", "Preis"]);

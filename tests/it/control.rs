@@ -241,7 +241,7 @@ async fn whole_job_that_is_retried_captures_only_what_failed_and_outlives_the_on
     }
     assert_eq!(files_below(&objects).len(), before, "all of them are the retry's by now");
     assert_eq!(remove(second).await, 204);
-    assert_eq!(files_below(&objects), [PathBuf::new(); 0]);
+    assert_eq!(files_below(&objects), Vec::<PathBuf>::new());
     server.stop().await;
 }
 
@@ -274,7 +274,7 @@ async fn whole_job_that_is_cancelled_lets_go_of_its_page_within_a_second() {
     let next = submit(&server, &shop, "crawl").await;
     soon("the next job's pages", waiting.wait_for(|waiting| *waiting > 0)).await.unwrap();
     assert_eq!(server.store().head(job).await.unwrap(), told, "nothing was told after the end");
-    assert_eq!(files_below(&server.folder().join("objects/jobs").join(&id)), [PathBuf::new(); 0]);
+    assert_eq!(files_below(&server.folder().join("objects/jobs").join(&id)), Vec::<PathBuf>::new());
     server.post(&format!("/v1/jobs/{next}/cancel"), &json!({})).await;
     server.stop().await;
 }
@@ -722,7 +722,7 @@ async fn old_jobs_go_with_their_objects_and_what_a_dead_process_left_goes_later(
     // The process dies here; another one finds the list.
     assert_eq!(files_below(place.path()).len(), 2);
     assert_eq!(store.delete_objects(&blobs).await.unwrap(), 2);
-    assert_eq!(files_below(place.path()), [PathBuf::new(); 0]);
+    assert_eq!(files_below(place.path()), Vec::<PathBuf>::new());
     assert_eq!(store.delete_objects(&blobs).await.unwrap(), 0);
 }
 

@@ -71,8 +71,15 @@ async fn the_contract_can_be_read_as_a_page_that_needs_nothing_from_elsewhere() 
 /// A handler that is registered without its description would be missing in the contract.
 #[test]
 fn no_route_is_left_out_of_the_contract() {
-    /// What answers for all that is no route.
-    const NO_ROUTES: [&str; 3] = [".route(\"/api\",", ".route(\"/api/\",", ".route(\"/api/{*rest}\","];
+    /// What answers for all that is no route, other names of one, and keys with slashes, which OpenAPI has no word for.
+    const UNDESCRIBED: [&str; 6] = [
+        ".route(\"/api\",",
+        ".route(\"/api/\",",
+        ".route(\"/api/{*rest}\",",
+        ".route(\"/health\",",
+        ".route(\"/healthz\",",
+        ".route(\"/cdn/{*key}\",",
+    ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.join("http"), root.join("dialects")];
     let mut seen = 0;
@@ -86,7 +93,7 @@ fn no_route_is_left_out_of_the_contract() {
             let text = fs::read_to_string(&path).unwrap();
             seen += text.matches("routes!(").count();
             for line in text.lines().filter(|line| line.trim_start().starts_with(".route(\"")) {
-                let known = NO_ROUTES.iter().any(|route| line.trim_start().starts_with(route));
+                let known = UNDESCRIBED.iter().any(|route| line.trim_start().starts_with(route));
                 assert!(known, "{}: {} is not in the contract", path.display(), line.trim());
             }
         }

@@ -25,7 +25,7 @@ fn ean(number: usize) -> String {
 
 /// What the code of a label holds: every other one has bars, the rest a QR code.
 fn code(number: usize) -> String {
-    if number % 2 == 0 { ean(number) } else { format!("https://shop.example.com/p/{number:04}") }
+    if number.is_multiple_of(2) { ean(number) } else { format!("https://shop.example.com/p/{number:04}") }
 }
 
 async fn labels(server: &Running, count: usize) -> Vec<Value> {

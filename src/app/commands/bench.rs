@@ -12,7 +12,9 @@ use crate::{
         bench::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
-            scenarios::{append, fanout, idle, import, jitter, labels, latejoin, pipeline, redeploy, sheets, storm},
+            scenarios::{
+                append, fanout, idle, import, jitter, labels, latejoin, pipeline, redeploy, sheets, storm,
+            },
             servers::{Kind, Programs, Server},
             table, target,
         },

@@ -58,7 +58,7 @@ impl Form {
     /// Reads a form that must bring a spreadsheet.
     pub async fn upload(api: &Api, mut request: Request) -> Result<(File, Map<String, Value>), Refusal> {
         DefaultBodyLimit::max(api.max_upload + ROOM_FOR_FIELDS).apply(&mut request);
-        let form = Form::multipart(request, &UPLOAD_FIELDS, |why| bad(why)).await?;
+        let form = Form::multipart(request, &UPLOAD_FIELDS, bad).await?;
         let file = form.file.ok_or_else(|| bad("No file uploaded"))?;
         Ok((file, form.fields))
     }

@@ -543,7 +543,7 @@ async fn what_is_refused_is_refused_in_this_apis_shapes() {
         (json!({ "templateId": "standard-label" }), "Shop URL is required"),
         (json!({ "shopUrl": SHOP }), "Template ID is required"),
         (json!({ "shopUrl": "shop", "templateId": "standard-label" }), "full one such as"),
-        (json!({ "shopUrl": SHOP, "templateId": "nonesuch" }), "there are standard-label"),
+        (json!({ "shopUrl": SHOP, "templateId": "nonesuch" }), "there are auto, standard-label"),
         (json!({ "shopUrl": SHOP, "templateId": "a\0" }), "U+0000"),
         (json!({ "shopUrl": SHOP, "templateId": "standard-label", "maxProducts": 101 }), "from 1 to 100"),
         (json!({ "shopUrl": SHOP, "templateId": "standard-label", "config": "{" }), "Invalid config JSON"),

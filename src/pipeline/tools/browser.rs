@@ -831,10 +831,12 @@ const READ: &str = r#"(async ({ rounds, budget, limit }) => {
     for (let round = 0; round < rounds && performance.now() < until; round++) {
         const before = grown();
         scrollTo(0, Math.max(document.documentElement.scrollHeight, document.scrollingElement?.scrollHeight ?? 0));
+        // A tab that draws no frames is told of no scrolling.
+        document.dispatchEvent(new Event('scroll', { bubbles: true }));
         const button = [...document.querySelectorAll('button, [role=button]')].slice(0, 500)
             .find(button => more.test((button.innerText || '').trim()) && !button.disabled);
         button?.click();
-        const patience = Math.min(until, performance.now() + 500);
+        const patience = Math.min(until, performance.now() + 1000);
         while (grown() === before && performance.now() < patience) await new Promise(done => setTimeout(done, 25));
         if (grown() === before) break;
     }
@@ -1876,7 +1878,7 @@ mod tests {
         assert_eq!(list.html.matches("href=\"/p/").count(), 15, "{}", list.html);
         let endless = pool.read(&at("/endless"), &rules()).await.unwrap();
         let read = endless.html.matches("href=\"/p/").count();
-        assert!((1..200).contains(&read), "{read}");
+        assert!((5..200).contains(&read), "{read}");
         pool.close().await;
     }
 

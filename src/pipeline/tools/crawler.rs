@@ -164,7 +164,7 @@ pub struct Crawl {
     in_flight: VecDeque<Visit>,
     reader: Reader,
     /// Fetched, but not read yet: it may have to be rendered first.
-    arrived: Option<(Url, Result<(Url, Page), SkipReason>)>,
+    arrived: Option<(Url, Arrival)>,
     /// The first listings, to be read from the browser if they show no product otherwise; `None` when they were.
     listings: Option<Vec<Url>>,
     rendered: usize,
@@ -182,12 +182,15 @@ pub struct Crawl {
     next_start: Instant,
 }
 
+/// A page with the address that it has after redirects, or why it was not got.
+type Arrival = Result<(Url, Page), SkipReason>;
+
 /// A page on its way.
 #[derive(Debug)]
 struct Visit {
     url: Url,
     lane: Lane,
-    page: AbortOnDropHandle<Result<(Url, Page), SkipReason>>,
+    page: AbortOnDropHandle<Arrival>,
 }
 
 impl Crawl {
@@ -362,7 +365,7 @@ impl Crawl {
     }
 
     /// Takes in one page: its links, and its product if it is a new one.
-    fn read(&mut self, asked: Url, outcome: Result<(Url, Page), SkipReason>) {
+    fn read(&mut self, asked: Url, outcome: Arrival) {
         self.report.pages += 1;
         let (url, page) = match outcome {
             Ok((url, _)) if !self.site.covers(&url) => return self.skip(asked, SkipReason::Outside(url)),
@@ -567,7 +570,7 @@ async fn open(
 }
 
 /// Fetches and reads one page. Reading takes milliseconds of pure computing, so not on the threads that wait.
-async fn visit(fetcher: &Fetcher, url: &Url, rules: &Arc<PageRules>) -> Result<(Url, Page), SkipReason> {
+async fn visit(fetcher: &Fetcher, url: &Url, rules: &Arc<PageRules>) -> Arrival {
     let fetched = fetcher.get(url).await?;
     let rules = rules.clone();
     let read = move || (Page::read(&fetched.body, &fetched.url, &rules), fetched.url);

@@ -270,12 +270,15 @@ impl Plan {
     }
 }
 
+/// The column that names the article, and the columns of fields with the field that each fills.
+type Places = (usize, Vec<(usize, &'static str)>);
+
 /// Rows on their way to updates.
 struct Reader {
     plan: Plan,
     headers: Vec<String>,
     /// Where the article number stands, and where each field does; `None` before the first row.
-    columns: Option<(usize, Vec<(usize, &'static str)>)>,
+    columns: Option<Places>,
     refusal: Option<Refusal>,
     total: u32,
     updates: Vec<ArticleUpdate>,
@@ -339,7 +342,7 @@ impl Reader {
         self.updates.push(ArticleUpdate { article_number, fields: values.into() });
     }
 
-    fn places(&self) -> Result<(usize, Vec<(usize, &'static str)>), Refusal> {
+    fn places(&self) -> Result<Places, Refusal> {
         let missing = |column: &Column| match column {
             Column::Auto => bad("No column has a heading such as Artikelnummer; name it in matchColumn."),
             Column::Index(index) => bad(format!("The file has no column {index}; the first is 0.")),

@@ -2,7 +2,7 @@
 //! no objects. A label that came with a picture of its own shows that.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, LazyLock},
 };
 
@@ -61,11 +61,11 @@ impl Templates {
     /// Reads those that are not there yet; one that is gone or cannot be read is stood in for by the type's own.
     async fn load(&mut self, api: &Api, ids: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
         for id in ids {
-            if !self.0.contains_key(&id) {
-                let stored = api.store.template(&id).await?;
+            if let Entry::Vacant(place) = self.0.entry(id) {
+                let stored = api.store.template(place.key()).await?;
                 let parsed = stored
                     .and_then(|stored| LabelTemplate::stored(&stored.id, &stored.kind, &stored.source).ok());
-                self.0.insert(id, parsed.map(Arc::new));
+                place.insert(parsed.map(Arc::new));
             }
         }
         Ok(())
