@@ -148,6 +148,7 @@ impl Server {
             label_list: config.server.label_list,
             limits,
             max_upload: config.server.max_upload,
+            ocr_wait: config.ocr.wait,
             max_age: config.objects.max_age,
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),

@@ -53,6 +53,8 @@ pub struct Api {
     pub limits: RequestLimits,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,
+    /// How long a request waits for pictures to be read.
+    pub ocr_wait: Duration,
     /// How long clients may keep objects.
     pub max_age: Duration,
     /// False once the server is stopping.

@@ -8,8 +8,6 @@ mod matching;
 mod results;
 mod upload;
 
-use std::time::Duration;
-
 use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     http::StatusCode,
@@ -36,8 +34,6 @@ const MOST_PICTURES: usize = 50;
 const MOST_AGAIN: usize = 500;
 /// Objects that are copied at once.
 const COPIES: usize = 8;
-/// How long a request waits for its results at the most.
-const WAIT: Duration = Duration::from_secs(45);
 
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -219,7 +215,7 @@ impl Reading {
 
     /// Waits for the end; returns whether it came, and what there is by now of each picture.
     async fn results(&self, api: &Api) -> Result<(bool, Vec<Value>), Refusal> {
-        let ended = api.live.until_ended(self.job, WAIT).await?;
+        let ended = api.live.until_ended(self.job, api.ocr_wait).await?;
         Ok((ended, results::of_job(api, self.job).await?))
     }
 
