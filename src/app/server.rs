@@ -157,7 +157,8 @@ impl Server {
             live: Live::new(hub.clone(), stop_http.clone(), &config),
             look: context.clone().map(look),
         };
-        let mut routes = http::described(http::routes().merge(dialects::routes(&raw_sockets, blobs.addresses())));
+        let mut routes =
+            http::described(http::routes().merge(dialects::routes(&raw_sockets, blobs.addresses())));
         if config.server.demo_shop {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));
@@ -267,9 +268,8 @@ impl Server {
         self.stop_work.cancel();
         let calm = async {
             // Sent away at the transport, so that clients come back by themselves, here or elsewhere.
-            let drained = async {
-                tokio::join!(self.sockets.drain(self.drain), self.raw_sockets.drain(self.drain))
-            };
+            let drained =
+                async { tokio::join!(self.sockets.drain(self.drain), self.raw_sockets.drain(self.drain)) };
             let _ = timeout(self.drain + CLOSE_SOCKETS, drained).await;
             self.stop_http.cancel();
             let _ = timeout(CLOSE_REQUESTS, &mut self.http).await;

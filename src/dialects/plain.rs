@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{Path, rejection::PathRejection},
     response::Response,
 };
 use serde_json::{json, value::RawValue};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    http::Api,
-    job::{ANONYMOUS, JobId, Status},
+    http::{Api, Caller},
+    job::{JobId, Status},
     realtime::{
         feed::{Interest, News},
         projector::{Close, Opened, Projection, Told},
@@ -46,13 +46,13 @@ pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api>
     ),
 )]
 async fn follow(
-    State(_): State<Api>,
+    caller: Caller,
     Extension(door): Extension<Door<Plain>>,
     id: Result<Path<String>, PathRejection>,
     opening: Opening,
 ) -> Response {
     let job = id.ok().and_then(|Path(id)| id.parse().ok());
-    door.open(opening, Topic { job, owner: ANONYMOUS.into() }, None)
+    door.open(opening, Topic { job, owner: caller.sees_only().map(Arc::from) }, caller.expires_at)
 }
 
 /// One job as its owner sees it.
@@ -60,7 +60,8 @@ async fn follow(
 pub struct Topic {
     /// `None` for what is no id.
     job: Option<JobId>,
-    owner: Arc<str>,
+    /// `None` for who sees everybody's.
+    owner: Option<Arc<str>>,
 }
 
 /// Where the job stands.
@@ -85,7 +86,7 @@ impl Projection for Plain {
     async fn open(&self, store: &Store, topic: &Topic) -> Result<Opened<Standing>, StoreError> {
         let Some(job) = topic.job else { return Ok(Opened::Refused(unknown())) };
         match store.job(job).await {
-            Ok(record) if record.owner == *topic.owner => {
+            Ok(record) if topic.owner.as_deref().is_none_or(|owner| owner == record.owner) => {
                 Ok(Opened::Topic(Standing { seq: record.last_seq, status: record.job.status }))
             }
             // Another's job is told from none by nobody.
@@ -102,7 +103,10 @@ impl Projection for Plain {
     }
 
     fn tell(&self, standing: &mut Standing, news: &News, told: &mut Told) {
-        for event in news.events.iter().filter(|event| event.seq > standing.seq) {
+        for event in &news.events {
+            if event.seq <= standing.seq {
+                continue;
+            }
             standing.seq = event.seq;
             let data: &RawValue = &self.addresses.freshen(&event.kind, &event.payload);
             told.say(json!({ "seq": event.seq, "event": event.kind, "data": data }).to_string());

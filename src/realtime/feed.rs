@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
-use super::hub::{Found, Hub};
 pub use super::hub::Interest;
+use super::hub::{Found, Hub};
 use crate::store::{Recorded, StoreError, Transient};
 
 /// Events read from the journal at once.

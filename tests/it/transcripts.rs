@@ -24,7 +24,7 @@
 
 use std::{collections::VecDeque, fs, marker::PhantomData, path::PathBuf, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use futures_util::{SinkExt as _, StreamExt as _};
 use jobcast::{
     config::Config,
@@ -155,7 +155,8 @@ fn read(dialect: &str) -> Vec<Conversation> {
         .map(|path| {
             let name = format!("{dialect}/{}", path.file_name().unwrap().to_string_lossy());
             let text = fs::read_to_string(path).unwrap();
-            let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+            let lines =
+                (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
             let steps = lines.map(|(at, line)| {
                 (at, step(line).unwrap_or_else(|why| panic!("{name}:{at} cannot be read: {why}")))
             });
@@ -214,9 +215,9 @@ impl Conversation {
                         match soon(&place, talk.hear()).await {
                             Some(Heard::Text(text)) if is_as(wanted, &text, &job) => break,
                             Some(Heard::Text(text)) if shows => passed.push(text),
-                            other => panic!(
-                                "{place}: wanted {wanted}\nheard {other:?}\npassed over {passed:#?}"
-                            ),
+                            other => {
+                                panic!("{place}: wanted {wanted}\nheard {other:?}\npassed over {passed:#?}")
+                            }
                         }
                     }
                 }
@@ -249,11 +250,14 @@ fn fits(wanted: &Value, heard: &Value, job: &str) -> bool {
             "{job}" => heard == job,
             "{id}" => Uuid::try_parse(heard).is_ok(),
             // With a zone or without, or the time of day alone.
-            "{time}" => heard.len() >= 8 && heard.contains(':') && heard.starts_with(|c: char| c.is_ascii_digit()),
+            "{time}" => {
+                heard.len() >= 8 && heard.contains(':') && heard.starts_with(|c: char| c.is_ascii_digit())
+            }
             _ => false,
         },
         (Value::Array(wanted), Value::Array(heard)) => {
-            wanted.len() == heard.len() && wanted.iter().zip(heard).all(|(wanted, heard)| fits(wanted, heard, job))
+            wanted.len() == heard.len()
+                && wanted.iter().zip(heard).all(|(wanted, heard)| fits(wanted, heard, job))
         }
         (Value::Object(wanted), Value::Object(heard)) => {
             wanted.len() == heard.len()

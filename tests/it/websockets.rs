@@ -211,11 +211,8 @@ async fn hundreds_of_opens_a_second_are_served_from_what_is_kept() {
     })
     .await;
     next(&mut late).await.unwrap();
-    let complete = Change {
-        commands: vec![Command::Complete],
-        results: Some(json!({})),
-        ..Change::default()
-    };
+    let complete =
+        Change { commands: vec![Command::Complete], results: Some(json!({})), ..Change::default() };
     server.store().change(id, None, complete).await.unwrap();
     assert_eq!(end(&mut late).await, 1000);
     server.stop().await;
