@@ -49,6 +49,8 @@ const LONGEST_ROUND: Duration = Duration::from_secs(3600);
 const OBJECTS_ROUND: Duration = Duration::from_secs(30);
 /// How often schedules are looked at; a run is so late at the most.
 const SCHEDULES_ROUND: Duration = Duration::from_secs(2);
+/// How often workers' leases are looked at, and jobs that wait for a worker.
+const WORK_ROUND: Duration = Duration::from_secs(1);
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
@@ -75,6 +77,7 @@ pub struct Server {
     sessions: AbortOnDropHandle<()>,
     retention: AbortOnDropHandle<()>,
     schedules: AbortOnDropHandle<()>,
+    work_leases: AbortOnDropHandle<()>,
     drain: Duration,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
@@ -113,7 +116,7 @@ impl Server {
 
         let (options, postgres) = database(&config, &data_dir).await?;
         let (store, announcements) = Store::open(options, &config.database).await?;
-        let store = store.with_jobs_per_owner(config.pipeline.jobs_per_owner);
+        let store = store.with_jobs_per_owner(config.pipeline.jobs_per_owner).with_work(config.work.clone());
         store.put_templates(&Context::builtin_templates()).await?;
         if postgres.is_some() {
             let taken = store.take_over().await?;
@@ -122,6 +125,8 @@ impl Server {
             }
         }
         store.give_all_slots().await?;
+        // Workers outside outlive this server; they are given the time to come back.
+        store.extend_leases().await?;
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (sessions, session_keeper) =
@@ -143,6 +148,7 @@ impl Server {
             false => None,
         };
         let schedules = AbortOnDropHandle::new(tokio::spawn(keep_schedules(store.clone(), limits)));
+        let work_leases = AbortOnDropHandle::new(tokio::spawn(keep_work(store.clone())));
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
@@ -151,6 +157,7 @@ impl Server {
             label_list: config.server.label_list,
             limits,
             max_upload: config.server.max_upload,
+            max_artifact: config.work.max_artifact,
             ocr_wait: config.ocr.wait,
             max_age: config.objects.max_age,
             ready: ready.clone(),
@@ -199,6 +206,7 @@ impl Server {
             sessions: session_keeper,
             retention,
             schedules,
+            work_leases,
             drain: config.realtime.drain,
             context,
             postgres,
@@ -293,6 +301,7 @@ impl Server {
         self.stream.abort();
         self.sessions.abort();
         self.retention.abort();
+        self.work_leases.abort();
         let _ = timeout(patience, self.store.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;
@@ -370,6 +379,20 @@ async fn forget(store: &Store, settings: &config::Database) -> Result<u64, Store
         gone += store.forget_jobs(settings.keep_jobs).await?;
     }
     Ok(gone)
+}
+
+/// Takes jobs from workers outside that are not heard of, and wakes those who wait for jobs that nobody announced.
+async fn keep_work(store: Store) {
+    let mut rounds = tokio::time::interval(WORK_ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        match store.sweep_work().await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::info!(jobs, "jobs were taken from workers that were not heard of"),
+            Err(error) => tracing::warn!(%error, "lost workers could not be looked for; trying again"),
+        }
+    }
 }
 
 /// Makes the jobs of schedules that are due.

@@ -2,6 +2,7 @@
 
 pub mod label_printer;
 pub mod plain;
+pub mod transcript_queue;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -9,5 +10,8 @@ use crate::{http::Api, realtime::websocket::RawSockets, store::Addresses};
 
 /// The routes of every dialect. To drop one, delete its folder and its line.
 pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api> {
-    OpenApiRouter::new().merge(plain::routes(sockets, addresses)).merge(label_printer::routes())
+    OpenApiRouter::new()
+        .merge(plain::routes(sockets, addresses))
+        .merge(transcript_queue::routes(sockets))
+        .merge(label_printer::routes())
 }
