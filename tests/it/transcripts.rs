@@ -28,7 +28,10 @@ use chrono::DateTime;
 use futures_util::{SinkExt as _, StreamExt as _};
 use jobcast::{
     config::Config,
-    dialects::plain,
+    dialects::{
+        domain_scraper::{self, board::Board},
+        plain,
+    },
     event::{Event, JobType, Kind, Timestamp},
     job::{Command, Failure, Job, JobId, Plan},
     realtime::{
@@ -90,10 +93,42 @@ impl Frontend for Plain {
     }
 }
 
+struct Scraper;
+
+impl Frontend for Scraper {
+    type Dialect = domain_scraper::Scraper;
+    const NAME: &'static str = "domain_scraper";
+    const SHOWS: bool = true;
+
+    fn dialect() -> domain_scraper::Scraper {
+        domain_scraper::Scraper
+    }
+
+    /// The object is what the job was asked: `{domains, sequential?}`.
+    fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> Board {
+        let mut board = Board::new(job.id, serde_json::from_value(given.clone()).unwrap());
+        events.iter().for_each(|event| board.take(event));
+        board
+    }
+
+    fn path(job: JobId) -> String {
+        format!("/ws/job/{job}")
+    }
+
+    async fn make(server: &Running, given: &Value) -> JobId {
+        let companies = serde_json::from_value(given.clone()).unwrap();
+        let new = NewJob::on_companies(JobId(Uuid::now_v7()), companies).unwrap();
+        let id = new.id;
+        server.store().create(new).await.unwrap();
+        id
+    }
+}
+
 #[tokio::test]
 async fn conversations_go_as_they_are_written() {
     let server = Running::quiet().await;
     run_all::<Plain>(&server).await;
+    run_all::<Scraper>(&server).await;
     server.stop().await;
 }
 
