@@ -9,6 +9,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use futures_util::StreamExt as _;
+use jobcast::store::Retried;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
@@ -189,6 +190,12 @@ async fn a_batch_is_looked_up_in_parallel_shown_live_and_kept() {
             (404, json!({ "detail": "Job not found" }))
         );
     }
+    // Trying again what failed is a job of its own, which has what was found.
+    let Retried::New(retry) = server.store().retry(job.parse().unwrap()).await.unwrap() else { panic!() };
+    let (shown, _) = follow(&server, &retry.to_string()).await;
+    let retried = shown.last().unwrap();
+    assert_eq!((&retried["completed"], &retried["failed"]), (&json!(4), &json!(3)), "{retried:#}");
+    assert_eq!(retried["approved_data"], last["approved_data"]);
     // Its events are gone after a while; what came of it is not.
     server.store().forget_events(Duration::ZERO).await.unwrap();
     let topic_is_forgotten = async || {
@@ -212,7 +219,7 @@ async fn a_batch_is_looked_up_in_parallel_shown_live_and_kept() {
     assert_eq!(found["certifications"], json!(["Bioland", "Demeter"]));
     assert_eq!(found["address"], "Lindenweg 12, 79100 Freiburg, DE");
     let (_, stats) = server.get("/api/stats").await;
-    assert_eq!((&stats["total_companies"], &stats["failed"]), (&json!(4), &json!(3)), "{stats}");
+    assert_eq!((&stats["total_companies"], &stats["failed"]), (&json!(4), &json!(6)), "{stats}");
     assert!(
         stats["total_people"].as_i64().unwrap() >= 5 && stats["total_services"].as_i64().unwrap() >= 3,
         "{stats}"

@@ -121,6 +121,8 @@ impl Board {
         match Kind::from_wire_name(&event.kind) {
             Some(Kind::CompanyStarted) => {
                 self.started_at = self.started_at.or(Some(at));
+                // It is tried again.
+                self.failed.retain(|failed| *failed != payload.domain);
                 self.begun.insert(payload.domain.clone(), at);
                 let worker = payload.worker.unwrap_or_default();
                 self.note(at, "info", format!("🔍 Worker {worker} started processing {}", payload.domain));
@@ -214,7 +216,9 @@ impl Board {
         // What stands behind the first ": " is what the page shows, on one line.
         let reason = reason.replace('\n', " ");
         self.say(at, "error", format!("❌ {domain} failed: {reason}"));
-        self.failed.push(domain);
+        if !self.failed.contains(&domain) {
+            self.failed.push(domain);
+        }
     }
 
     fn end(&mut self, status: Status, at: Timestamp) {

@@ -20,7 +20,7 @@ use super::{
     board::Board,
 };
 use crate::{
-    event::Event,
+    event::{Event, Kind},
     http::{Api, Caller},
     job::{JobId, Scope, Stage},
     realtime::{
@@ -33,6 +33,8 @@ use crate::{
 
 /// Events read from the journal at once.
 const PAGE: i64 = 1_000;
+/// Jobs, each trying again what failed in the one before, whose findings are put together.
+const MAX_RETRIES: usize = 20;
 /// The object has no other number: a client follows one job.
 const WHOLE: i64 = 0;
 
@@ -122,10 +124,22 @@ async fn board(store: &Store, job: JobId, owner: Option<&str>) -> Result<Option<
         Ok(_) | Err(StoreError::Rejected(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Some(companies) = record.config.and_then(|config| config.companies) else { return Ok(None) };
+    let Some(companies) = record.config.clone().and_then(|config| config.companies) else { return Ok(None) };
     let mut board = Board::new(job, companies);
     if board.asks() {
         board.set_approvals(store.approvals(job).await?);
+    }
+    // A job that tries again what failed in others has what they found.
+    let mut before = record.retry_of;
+    for _ in 0..MAX_RETRIES {
+        let Some(job) = before else { break };
+        for event in
+            kept(store, job).await?.iter().filter(|event| event.kind == Kind::CompanyFound.wire_name())
+        {
+            board.take(event);
+        }
+        board.seq = 0;
+        before = store.job(job).await.ok().and_then(|record| record.retry_of);
     }
     let mut is_first = true;
     loop {
