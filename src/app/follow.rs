@@ -280,7 +280,7 @@ impl Teller {
             return Some(Line::new(Quiet, clean(&told.name), clean(told.payload.get())));
         };
         let line = match event {
-            Event::JobProgress(_) | Event::OcrProgress(_) => return None,
+            Event::JobProgress(_) | Event::OcrProgress(_) | Event::CompanyProgress(_) => return None,
             Event::JobCreated(e) => Line::new(Quiet, "created", clean(&e.name)),
             Event::JobUpdated(e) => {
                 let percent = e.progress.map(|progress| format!("{progress} %")).unwrap_or_default();
@@ -352,6 +352,15 @@ impl Teller {
             Event::ArtifactStored(e) => Line::new(Quiet, "stored", about(&clean(&e.name), &e.url)),
             Event::JobPatched(e) => Line::new(Quiet, "patched", clean(&e.patch.0.to_string())),
             Event::Free(e) => Line::new(Quiet, clean(&e.name), String::new()),
+            Event::CompanyStarted(e) => Line::new(Quiet, "looking up", clean(&e.domain)),
+            Event::CompanyFound(e) => {
+                let name = e.profile.0["company_information"]["name"].as_str().unwrap_or_default();
+                Line::new(Good, "company", format!("{}  {}", clean(&e.domain), clean(name)))
+            }
+            Event::CompanyFailed(e) => {
+                self.last_error = Some(e.reason.clone());
+                Line::new(Warning, "no company", about(&clean(&e.domain), &e.reason))
+            }
             Event::SystemNotification(e) => {
                 let tone =
                     if matches!(e.r#type, Severity::Warning | Severity::Error) { Warning } else { Note };

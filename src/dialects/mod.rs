@@ -1,5 +1,6 @@
 //! Existing frontends: one folder each with its REST shapes and its words, on top of the same jobs and journal.
 
+pub mod domain_scraper;
 pub mod label_printer;
 pub mod plain;
 pub mod transcript_queue;
@@ -13,5 +14,6 @@ pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api>
     OpenApiRouter::new()
         .merge(plain::routes(sockets, addresses))
         .merge(transcript_queue::routes(sockets))
+        .merge(domain_scraper::routes(sockets))
         .merge(label_printer::routes())
 }

@@ -54,6 +54,8 @@ pub struct Api {
     /// How the library's list of labels is answered.
     pub label_list: LabelList,
     pub limits: RequestLimits,
+    /// Companies that are looked up at once.
+    pub company_workers: usize,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,
     /// Bytes of a file that is stored with a job.

@@ -54,6 +54,10 @@ fn the_catalogue_has_the_events_of_the_frontends_and_of_workers() {
         "match:failed",
         "label:generated",
         "label:failed",
+        "company:started",
+        "company:progress",
+        "company:found",
+        "company:failed",
         "system:notification",
     ];
     assert_eq!(names, expected);
