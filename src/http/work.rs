@@ -32,7 +32,7 @@ use crate::{
         JobId, Priority, Rejection, Report, Scope,
         work::{MAX_DOCUMENT, MAX_REPORTS, check_error, check_object, check_request_id, check_text},
     },
-    store::{Answered, ClaimedWork, NewWork, Outcome, RequestKey, StoreError, StoredArtifact, WorkLease},
+    store::{Answered, ClaimedWork, NewWork, RequestKey, StoreError, StoredArtifact, WorkLease, WorkOutcome},
 };
 
 /// The longest wait that a claim may ask for, in seconds.
@@ -203,7 +203,7 @@ pub async fn claim(
         };
         let claimed = store.await_work(&kinds, &worker, enough).await;
         if let Err(Ok(Some(ClaimedWork { lease, .. }))) = sender.send(claimed) {
-            let released = store.report(&lease, None, Vec::new(), Some(Outcome::Released)).await;
+            let released = store.report(&lease, None, Vec::new(), Some(WorkOutcome::Released)).await;
             if let Err(error) = released {
                 tracing::debug!(%error, job = %lease.job, "a claim that nobody waits for could not be handed back");
             }
@@ -373,7 +373,7 @@ pub async fn finish(
     let job = workable(&api, &caller, &id).await?;
     check_object("result", &body.result, MAX_DOCUMENT)?;
     let request = request_key("finish", body.request_id.as_deref(), &json!(body))?;
-    let outcome = Outcome::Finished(body.result);
+    let outcome = WorkOutcome::Finished(body.result);
     report(&api, WorkLease { job, fence: body.fence }, request, body.events, Some(outcome)).await
 }
 
@@ -427,7 +427,7 @@ pub async fn fail(
     let job = workable(&api, &caller, &id).await?;
     check_error(&body.error)?;
     let request = request_key("fail", body.request_id.as_deref(), &json!(body))?;
-    let outcome = Outcome::Failed { error: body.error, retry: body.retry };
+    let outcome = WorkOutcome::Failed { error: body.error, retry: body.retry };
     report(&api, WorkLease { job, fence: body.fence }, request, body.events, Some(outcome)).await
 }
 
@@ -469,7 +469,8 @@ pub async fn release(
 ) -> Result<Response, Error> {
     let job = workable(&api, &caller, &id).await?;
     let request = request_key("release", body.request_id.as_deref(), &json!(body))?;
-    report(&api, WorkLease { job, fence: body.fence }, request, body.events, Some(Outcome::Released)).await
+    report(&api, WorkLease { job, fence: body.fence }, request, body.events, Some(WorkOutcome::Released))
+        .await
 }
 
 async fn report(
@@ -477,7 +478,7 @@ async fn report(
     lease: WorkLease,
     request: Option<RequestKey>,
     events: Vec<Report>,
-    outcome: Option<Outcome>,
+    outcome: Option<WorkOutcome>,
 ) -> Result<Response, Error> {
     if events.len() > MAX_REPORTS || (events.is_empty() && outcome.is_none()) {
         return Err(bad(format!("events must be 1 to {MAX_REPORTS} reports.")).into());

@@ -65,8 +65,8 @@ pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, CompanyItem, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
 pub use work::{
-    Answered, ClaimedWork, Kind as WorkKind, KindChange, NewWork, Outcome, RequestKey, StoredArtifact,
-    WorkFilter, WorkLease, WorkRecord, WorkSort,
+    Answered, ClaimedWork, Kind as WorkKind, KindChange, NewWork, RequestKey, StoredArtifact, WorkFilter,
+    WorkLease, WorkOutcome, WorkRecord, WorkSort,
 };
 
 use crate::{

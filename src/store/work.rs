@@ -84,7 +84,7 @@ pub struct RequestKey {
 
 /// How a worker is done with a job.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum WorkOutcome {
     Finished(Map<String, Value>),
     /// Another attempt follows if there is one left and `retry` says so.
     Failed {
@@ -129,7 +129,7 @@ impl Store {
         lease: &WorkLease,
         request: Option<&RequestKey>,
         reports: Vec<Report>,
-        outcome: Option<Outcome>,
+        outcome: Option<WorkOutcome>,
     ) -> Result<Answered, StoreError> {
         let mut tx = self.pool.begin().await?;
         let record = jobs::lock(&mut tx, lease.job).await?;
@@ -257,7 +257,7 @@ impl Store {
         let error = format!("{worker} was not heard of for longer than its lease");
         let mut state = Working::new(record);
         held.fence += 1;
-        let lost = Outcome::Failed { error, retry: true };
+        let lost = WorkOutcome::Failed { error, retry: true };
         // Nobody is there who would fail again at once.
         held.settle(&mut state, lost, Duration::ZERO)?;
         held.write(&mut tx, None).await?;
@@ -326,17 +326,17 @@ impl Held {
     fn settle(
         &mut self,
         state: &mut Working,
-        outcome: Outcome,
+        outcome: WorkOutcome,
         backoff: Duration,
     ) -> Result<Option<Duration>, StoreError> {
         match outcome {
-            Outcome::Finished(result) => {
+            WorkOutcome::Finished(result) => {
                 state.conclude(Value::Object(result));
                 state.run(Command::Complete)?;
                 self.state = "ended".into();
                 Ok(None)
             }
-            Outcome::Failed { error, retry } if retry && self.attempt < self.max_attempts => {
+            WorkOutcome::Failed { error, retry } if retry && self.attempt < self.max_attempts => {
                 let (next, most) = (self.attempt + 1, self.max_attempts);
                 self.last_error = Some(error.clone());
                 self.put_back(state, format!("{error}; attempt {next} of {most} follows"))?;
@@ -344,7 +344,7 @@ impl Held {
                     backoff.saturating_mul(1 << (self.attempt - 1).clamp(0, 16)).min(LONGEST_BACKOFF);
                 Ok(Some(doubled).filter(|pause| !pause.is_zero()))
             }
-            Outcome::Failed { error, retry } => {
+            WorkOutcome::Failed { error, retry } => {
                 let error = match (retry, self.attempt) {
                     (true, tried @ 2..) => format!("{error} (after {tried} attempts)"),
                     _ => error,
@@ -353,7 +353,7 @@ impl Held {
                 self.state = "ended".into();
                 Ok(None)
             }
-            Outcome::Released => {
+            WorkOutcome::Released => {
                 let who = self.worker.as_deref().unwrap_or("its worker");
                 let why = format!("Handed back by {who}");
                 self.attempt -= 1;

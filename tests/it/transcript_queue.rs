@@ -1,7 +1,7 @@
 //! The transcript queue's frontend: its routes, its socket under churn, and a whole job by the example worker.
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use jobcast::store::Outcome;
+use jobcast::store::WorkOutcome;
 use reqwest::{Method, multipart};
 use serde_json::{Map, Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -86,7 +86,7 @@ async fn the_routes_answer_as_the_pages_read_them() {
     let told =
         report(json!([{ "type": "patch", "patch": { "current_phase": "analyst", "phases": phases } }]));
     store.report(&claimed.lease, None, told, None).await.unwrap();
-    let failed = Outcome::Failed { error: "it is odd".into(), retry: false };
+    let failed = WorkOutcome::Failed { error: "it is odd".into(), retry: false };
     store.report(&claimed.lease, None, Vec::new(), Some(failed)).await.unwrap();
     let (_, job) = server.get(&at("")).await;
     assert_eq!((&job["status"], &job["error_message"]), (&json!("failed"), &json!("it is odd")));
@@ -164,7 +164,7 @@ async fn sockets_that_come_and_go_all_the_time_cost_nobody_a_job() {
     let id = sent["files"][0]["job_id"].clone();
     let store = server.store();
     let claimed = store.claim_work(&["transcript".into()], "w").await.unwrap().unwrap();
-    store.report(&claimed.lease, None, Vec::new(), Some(Outcome::Finished(Map::new()))).await.unwrap();
+    store.report(&claimed.lease, None, Vec::new(), Some(WorkOutcome::Finished(Map::new()))).await.unwrap();
     for mut page in pages {
         let mut heard = Vec::new();
         while !heard.contains(&"job_completed".to_owned()) {

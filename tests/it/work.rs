@@ -5,7 +5,7 @@ use std::time::Duration;
 use jobcast::{
     job::{Code, JobId, Report, Status},
     store::{
-        ClaimedWork, NewWork, Outcome, RequestKey, Retried, Store, StoreError, WorkFilter, WorkLease,
+        ClaimedWork, NewWork, RequestKey, Retried, Store, StoreError, WorkFilter, WorkLease, WorkOutcome,
         WorkSort,
     },
 };
@@ -53,7 +53,7 @@ async fn a_job_goes_to_one_worker_and_whoever_lost_it_is_fenced() {
     assert!(store.claim_work(&["other".into()], "w").await.unwrap().is_none());
 
     // Handed back, and claimed by another: the first one's words count for nothing.
-    store.report(&first.lease, None, Vec::new(), Some(Outcome::Released)).await.unwrap();
+    store.report(&first.lease, None, Vec::new(), Some(WorkOutcome::Released)).await.unwrap();
     let second = claim(&store).await;
     assert_eq!(
         (second.work.attempt, second.lease.fence),
@@ -66,7 +66,7 @@ async fn a_job_goes_to_one_worker_and_whoever_lost_it_is_fenced() {
     assert_eq!(store.work_heartbeat(&second.lease).await.unwrap().0, "run");
     let unknown = WorkLease { job: JobId(uuid::Uuid::now_v7()), fence: 1 };
     assert_eq!(code(store.work_heartbeat(&unknown).await.unwrap_err()), Code::JobNotFound);
-    let done = Outcome::Finished(object(json!({ "pages": 3 })));
+    let done = WorkOutcome::Finished(object(json!({ "pages": 3 })));
     store.report(&second.lease, None, Vec::new(), Some(done)).await.unwrap();
     let record = store.job(job).await.unwrap();
     assert_eq!((record.job.status, record.results), (Status::Completed, Some(json!({ "pages": 3 }))));
@@ -138,7 +138,7 @@ async fn an_attempt_that_fails_is_followed_by_another_until_there_is_none_left()
     let (store, _announcements) = store().await;
     let new = NewWork { max_attempts: Some(2), ..NewWork::new("novel", "x") };
     let job = store.submit_work(new, None).await.unwrap().job;
-    let fail = |retry| Outcome::Failed { error: "the file is odd".into(), retry };
+    let fail = |retry| WorkOutcome::Failed { error: "the file is odd".into(), retry };
     let mut settings = jobcast::config::Config::defaults().work;
     settings.retry_backoff = Duration::ZERO;
     let store = store.with_work(settings);
@@ -176,7 +176,7 @@ async fn pause_resume_and_cancel_reach_the_worker_and_the_queue() {
     store.report(&lease, None, reports(json!([{"type":"patch","patch":{"done":1}}])), None).await.unwrap();
     store.pause(job).await.unwrap();
     assert_eq!(store.work_heartbeat(&lease).await.unwrap().0, "pause");
-    store.report(&lease, None, Vec::new(), Some(Outcome::Released)).await.unwrap();
+    store.report(&lease, None, Vec::new(), Some(WorkOutcome::Released)).await.unwrap();
     assert!(store.claim_work(&["novel".into()], "w").await.unwrap().is_none(), "it is paused");
     assert_eq!(store.job(job).await.unwrap().job.status, Status::Paused);
     store.resume(job).await.unwrap();
@@ -190,7 +190,7 @@ async fn pause_resume_and_cancel_reach_the_worker_and_the_queue() {
     store.cancel(job).await.unwrap();
     assert_eq!(store.work_heartbeat(&again.lease).await.unwrap().0, "cancel");
     assert_eq!(code(store.work_heartbeat(&lease).await.unwrap_err()), Code::Fenced);
-    let late = store.report(&again.lease, None, Vec::new(), Some(Outcome::Finished(Map::new()))).await;
+    let late = store.report(&again.lease, None, Vec::new(), Some(WorkOutcome::Finished(Map::new()))).await;
     assert_eq!(code(late.unwrap_err()), Code::JobEnded);
     let last = told(&store, job).await.pop().unwrap();
     assert_eq!((last.0.as_str(), &last.1["cancelled"]), ("job:failed", &json!(true)));
