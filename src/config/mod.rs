@@ -26,6 +26,7 @@ const ENV_PREFIX: &str = "JOBCAST__";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     pub server: Server,
+    pub auth: Auth,
     pub database: Database,
     pub objects: Objects,
     pub realtime: Realtime,
@@ -60,6 +61,40 @@ pub enum LabelList {
     Array,
     /// An object with the labels, their number and the page.
     Page,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Auth {
+    pub anonymous: bool,
+    pub jwt_secret: String,
+    pub jwks: String,
+    #[serde(with = "humantime_serde")]
+    pub jwks_pause: Duration,
+    pub issuer: String,
+    pub audience: String,
+    #[serde(with = "humantime_serde")]
+    pub leeway: Duration,
+    #[serde(with = "humantime_serde")]
+    pub recheck: Duration,
+}
+
+// The secret is one.
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth")
+            .field("anonymous", &self.anonymous)
+            .field("jwks", &self.jwks)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Whether anybody can come with a token.
+    pub fn takes_tokens(&self) -> bool {
+        !self.jwt_secret.is_empty() || !self.jwks.is_empty()
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -116,8 +151,10 @@ impl std::fmt::Debug for Objects {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signed {
-    /// Who knows an address may use it for ever.
+    /// Who knows an address may use it for ever, if the object is of a job of nobody in particular.
     Never,
+    /// The same, but addresses carry signatures, which pages need for objects of jobs that are somebody's.
+    Offered,
     /// This server checks.
     Always,
     /// The bucket checks: clients fetch from it.
@@ -228,6 +265,22 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// Whether the pages of an origin may call: those that `allowed` names, and those that this server gave out itself
+/// (`host` is the one that the page's request was sent to).
+///
+/// `http://localhost:*` allows every port of that host, `*` everybody, anything else itself alone.
+pub fn allows_origin(allowed: &[String], host: Option<&str>, origin: &str) -> bool {
+    let own = origin
+        .split_once("://")
+        .is_some_and(|(_, rest)| host.is_some_and(|host| host.eq_ignore_ascii_case(rest)));
+    own || allowed.iter().any(|allowed| match allowed.strip_suffix(":*") {
+        Some(host) => origin.strip_prefix(host).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+        }),
+        None => allowed == "*" || allowed == origin,
+    })
+}
+
 /// Why the settings cannot be used; each message says what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -317,6 +370,9 @@ impl Config {
             );
         }
         for (name, value, least, most) in [
+            ("auth.jwks_pause in seconds", self.auth.jwks_pause.as_secs(), 1, 86_400),
+            ("auth.leeway in seconds", self.auth.leeway.as_secs(), 0, 3_600),
+            ("auth.recheck in seconds", self.auth.recheck.as_secs(), 1, 3_600),
             ("database.max_connections", u64::from(self.database.max_connections), 4, 1000),
             (
                 "database.keep_idempotency_keys in seconds",
@@ -457,6 +513,26 @@ mod tests {
         assert_eq!(config.ocr.languages, "deu");
         assert_eq!(config.database.url, "postgres://u:secret@h/d");
         assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_star_for_the_port_allows_that_host_only() {
+        let allowed = ["http://localhost:*".to_owned(), "https://shop.example.com".to_owned()];
+        for origin in
+            ["http://localhost", "http://localhost:5173", "https://shop.example.com", "http://own:80"]
+        {
+            assert!(allows_origin(&allowed, Some("own:80"), origin), "{origin}");
+        }
+        for origin in [
+            "http://localhost.evil.example",
+            "http://localhost:5173.evil.example",
+            "https://localhost:1",
+            "null",
+            "http://own:81",
+        ] {
+            assert!(!allows_origin(&allowed, Some("own:80"), origin), "{origin}");
+        }
+        assert!(allows_origin(&["*".to_owned()], None, "null"));
     }
 
     #[test]

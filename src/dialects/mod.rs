@@ -2,11 +2,18 @@
 
 pub mod label_printer;
 
+use axum::{http::Uri, response::Response};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::http::Api;
+use crate::{http::Api, job::Rejection};
 
 /// The routes of every dialect. To drop one, delete its folder and its line.
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().merge(label_printer::routes())
+}
+
+/// How a caller who may not come in hears it, in the words of the dialect that the path belongs to; `None` for the
+/// server's own.
+pub fn refuse(uri: &Uri, rejection: &Rejection) -> Option<Response> {
+    uri.path().starts_with("/api/").then(|| label_printer::refuse(uri, rejection))
 }

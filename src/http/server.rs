@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
 };
 use tokio::net::TcpListener;
@@ -18,7 +19,11 @@ use tower_http::{
     timeout::TimeoutLayer,
 };
 
-use super::{Api, error::Error};
+use super::{
+    Api,
+    caller::{self, Refuse},
+    error::Error,
+};
 use crate::{
     config,
     job::{Code, Rejection},
@@ -29,7 +34,15 @@ pub struct Shell(Router);
 
 impl Shell {
     /// Puts limits around `routes`, and beside them `sockets`, which has its own.
-    pub fn new<S>(routes: Router<Api>, api: Api, sockets: S, settings: &config::Server) -> Shell
+    ///
+    /// Who may not come in hears it in the words of `refuse`.
+    pub fn new<S>(
+        routes: Router<Api>,
+        api: Api,
+        refuse: Refuse,
+        sockets: S,
+        settings: &config::Server,
+    ) -> Shell
     where
         S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
@@ -39,7 +52,8 @@ impl Shell {
             HeaderValue::from_static("nosniff"),
         );
         let router = routes
-            .with_state(api)
+            .with_state(api.clone())
+            .layer(from_fn_with_state((api, refuse), caller::find))
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.request_timeout))
             .layer(DefaultBodyLimit::max(settings.max_body))
             .layer(CatchPanicLayer::custom(panicked))
@@ -86,19 +100,9 @@ fn cors(origins: &[String]) -> CorsLayer {
     }
     let origins = origins.to_vec();
     let known = move |origin: &HeaderValue, _: &Parts| {
-        origin.to_str().is_ok_and(|origin| origins.iter().any(|allowed| allows(allowed, origin)))
+        origin.to_str().is_ok_and(|origin| config::allows_origin(&origins, None, origin))
     };
     layer.allow_origin(AllowOrigin::predicate(known)).allow_credentials(true)
-}
-
-/// `http://localhost:*` allows every port of that host, anything else itself alone.
-fn allows(allowed: &str, origin: &str) -> bool {
-    match allowed.strip_suffix(":*") {
-        Some(host) => origin.strip_prefix(host).is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
-        }),
-        None => allowed == origin,
-    }
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
@@ -134,26 +138,4 @@ pub async fn serve(
         ended.map_err(std::io::Error::other)??;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_for_the_port_allows_that_host_only() {
-        let allowed = "http://localhost:*";
-        for origin in ["http://localhost", "http://localhost:5173"] {
-            assert!(allows(allowed, origin), "{origin}");
-        }
-        for origin in [
-            "http://localhost.evil.example",
-            "http://localhost:5173.evil.example",
-            "https://localhost:1",
-            "null",
-        ] {
-            assert!(!allows(allowed, origin), "{origin}");
-        }
-        assert!(allows("https://shop.example.com", "https://shop.example.com"));
-    }
 }

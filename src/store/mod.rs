@@ -16,6 +16,7 @@ pub mod embedded;
 mod idempotency;
 mod jobs;
 mod journal;
+mod keys;
 mod library;
 mod print_layouts;
 mod products;
@@ -49,6 +50,7 @@ pub use change::{Change, Changed, Settle};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
+pub use keys::{ApiKey, NewApiKey};
 pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };

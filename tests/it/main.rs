@@ -9,6 +9,7 @@ mod doors;
 mod embedded;
 mod hostile;
 mod hub;
+mod identity;
 mod journal;
 mod kill;
 mod label_library;
