@@ -11,7 +11,7 @@ use axum::{
 
 use super::{Api, error::Error};
 use crate::{
-    identity::Credentials,
+    identity::{Credentials, Stay},
     job::{Code, JobId, Principal, Rejection, Scope},
 };
 
@@ -87,6 +87,7 @@ pub(super) async fn find(
         found.and_then(|caller| needed.map_or(Ok(()), |scope| caller.require(scope)).map(|()| caller));
     match found {
         Ok(caller) => {
+            request.extensions_mut().insert(Stay::new(api.identity.clone(), caller.clone()));
             request.extensions_mut().insert(Caller(caller));
             next.run(request).await
         }

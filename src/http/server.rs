@@ -100,7 +100,7 @@ fn cors(origins: &[String]) -> CorsLayer {
     }
     let origins = origins.to_vec();
     let known = move |origin: &HeaderValue, _: &Parts| {
-        origin.to_str().is_ok_and(|origin| config::allows_origin(&origins, None, origin))
+        origin.to_str().is_ok_and(|origin| config::allows_origin(&origins, origin, None))
     };
     layer.allow_origin(AllowOrigin::predicate(known)).allow_credentials(true)
 }

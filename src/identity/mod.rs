@@ -145,6 +145,24 @@ impl Identity {
     }
 }
 
+/// A caller who may stay for a while; goes along with its request to whatever stays open.
+#[derive(Clone)]
+pub struct Stay {
+    identity: Arc<Identity>,
+    caller: Principal,
+}
+
+impl Stay {
+    pub fn new(identity: Arc<Identity>, caller: Principal) -> Stay {
+        Stay { identity, caller }
+    }
+
+    /// Waits until it may stay no longer, and says why.
+    pub fn until_over(&self) -> impl Future<Output = Rejection> + Send + use<> {
+        self.identity.until_over(&self.caller)
+    }
+}
+
 async fn sleep_until(time: Timestamp) {
     while let Ok(left) = (time - Utc::now()).to_std() {
         // A little longer, so that the clock has passed the time when this is over.

@@ -19,6 +19,7 @@ use jobcast::{config::Config, job::JobId};
 use reqwest::Method;
 use ring::{
     rand::SystemRandom,
+    rsa::PublicKeyComponents,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use serde_json::{Value, json};
@@ -533,9 +534,8 @@ impl Signer {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         match &self.key {
             Pair::Rsa(pair) => {
-                let (n, e) = (pair.public().modulus(), pair.public().exponent());
-                let (n, e) = (n.big_endian_without_leading_zero(), e.big_endian_without_leading_zero());
-                json!({ "kty": "RSA", "kid": self.kid, "use": "sig", "alg": "RS256", "n": text(n), "e": text(e) })
+                let PublicKeyComponents::<Vec<u8>> { n, e } = pair.public().into();
+                json!({ "kty": "RSA", "kid": self.kid, "use": "sig", "alg": "RS256", "n": text(&n), "e": text(&e) })
             }
             Pair::Elliptic(pair) => {
                 let (x, y) = pair.public_key().as_ref()[1..].split_at(32);

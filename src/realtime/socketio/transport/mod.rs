@@ -97,7 +97,7 @@ impl Transport {
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
         match text(header::ORIGIN) {
             None => true,
-            Some(origin) => allows_origin(&self.origins, text(header::HOST), origin),
+            Some(origin) => allows_origin(&self.origins, origin, text(header::HOST)),
         }
     }
 
