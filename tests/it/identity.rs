@@ -24,6 +24,7 @@ use ring::{
 };
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::{
@@ -433,6 +434,9 @@ async fn open_connections_end_with_their_tokens_and_keys_and_come_back_with_new_
         .await
         .unwrap();
     assert_eq!(stream.status(), 200);
+    let mut raw = server.url(&format!("/v1/jobs/{running}/socket?token={}", short()));
+    raw.set_scheme("ws").unwrap();
+    let (mut raw, _) = tokio_tungstenite::connect_async(raw.as_str()).await.unwrap();
     assert_eq!(socket.subscribe(&job).await["ok"], true);
     let mut told = Vec::new();
     let mut offset = String::new();
@@ -448,6 +452,13 @@ async fn open_connections_end_with_their_tokens_and_keys_and_come_back_with_new_
     assert_eq!((last[0].0.as_str(), &last[0].1[0]["message"]), ("error", &json!("token_expired")));
     assert_eq!(last[1].0, "system:notification");
     assert_eq!(last[1].1[0]["details"]["code"], "token_expired");
+    let close = loop {
+        if let Message::Close(Some(close)) = soon("the raw socket's end", raw.next()).await.unwrap().unwrap()
+        {
+            break close;
+        }
+    };
+    assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "the token is good no more"));
     // The stream says why, and ends.
     let mut text = String::new();
     let mut chunks = stream.bytes_stream();
