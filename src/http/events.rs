@@ -24,8 +24,8 @@ use utoipa::IntoParams;
 
 use super::{
     Api,
-    caller::{Caller, OwnJob},
-    error::{Error, ErrorBody},
+    caller::Caller,
+    error::{Error, ErrorBody, Named},
     jobs::{MAX_PAGE, bad},
     reader::{News, Reader},
 };
@@ -69,10 +69,11 @@ pub struct EventsQuery {
 pub async fn get(
     State(api): State<Api>,
     caller: Caller,
-    OwnJob(job): OwnJob,
+    Named(id): Named,
     headers: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
+    let job: JobId = id.parse()?;
     let Query(query) =
         query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
     let after = query.after.unwrap_or(0);
@@ -85,6 +86,7 @@ pub async fn get(
             bad(format!("after must be from 0, limit from 1 to {MAX_PAGE}, wait at most {most}s.")).into()
         );
     }
+    api.admit(&caller, job).await?;
     if wants_stream(&headers) {
         let after = last_event_id(&headers)?.unwrap_or(after);
         return stream(&api, &caller, job, after).await;
