@@ -89,6 +89,7 @@ impl JobRequest {
             import_id: self.import_id,
             match_threshold,
             crawl,
+            companies: None,
         };
         Ok((name, config))
     }

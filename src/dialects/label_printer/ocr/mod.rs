@@ -222,6 +222,7 @@ impl Reading {
             import_id: None,
             match_threshold: api.limits.match_threshold,
             crawl: CrawlOptions::default(),
+            companies: None,
         };
         let mut tasks = Vec::with_capacity(stored.len());
         let mut rows = Vec::with_capacity(stored.len() * 3);
