@@ -312,7 +312,7 @@ async fn the_examples_outlive_each_other_a_pause_and_the_server() {
         assert_eq!((&shown["status"], &shown["attempt"]), (&json!("completed"), &json!(2)), "{shown}");
         assert_eq!(
             (&shown["results"]["words"], &shown["results"]["paragraphs"]),
-            (&json!(12), &json!(5)),
+            (&json!(13), &json!(5)),
             "{shown}"
         );
         assert_eq!(counted(&owner, &job).await, 5, "no paragraph was counted twice");

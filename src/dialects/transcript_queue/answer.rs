@@ -21,7 +21,6 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub struct Detail {
     /// A sentence, or an object that tells more.
-    #[schema(value_type = Object)]
     detail: Value,
 }
 
