@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
+    job::{Code, CrawlOptions, JobId, JobRequest, MatchOptions, Plan, Priority, Rejection, Stage, Status},
     store::{JobRecord, Page, Retried, Slot},
 };
 
@@ -49,6 +49,9 @@ pub struct Submission {
     /// Likeness below which a fuzzy match is none.
     #[schema(minimum = 0, maximum = 1)]
     match_threshold: Option<f64>,
+    /// How readings are matched besides.
+    #[serde(default)]
+    matching: MatchOptions,
     /// How the shop is crawled.
     #[serde(default)]
     crawl: CrawlOptions,
@@ -69,6 +72,7 @@ impl Submission {
             max_products: self.max_products,
             follow_pagination: self.follow_pagination,
             match_threshold: self.match_threshold,
+            matching: self.matching,
             import_id: None,
             crawl: self.crawl,
             priority: Priority::new(self.priority)?,

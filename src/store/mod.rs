@@ -17,6 +17,7 @@ mod idempotency;
 mod jobs;
 mod journal;
 mod library;
+mod match_rules;
 mod print_layouts;
 mod products;
 mod retention;
@@ -52,6 +53,7 @@ pub use journal::{Head, Recorded, Transient};
 pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };
+pub use match_rules::{match_rules, match_rules_of};
 pub use print_layouts::PrintLayout;
 pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
 pub use retry::Retried;

@@ -19,7 +19,7 @@ use crate::{
     dialects::label_printer::{
         answer::{Refusal, RefusalBody, success},
         field::bad,
-        form::{File, Form, READERS},
+        form::{File, Form, READERS, read},
     },
     event::{Anything, Severity, SystemNotification},
     http::{Api, body_rejection},
@@ -114,7 +114,7 @@ pub async fn validate(State(api): State<Api>, request: Request) -> Result<Respon
     let limits = Limits { bytes: api.max_upload, ..Limits::default() };
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = content_type.is_some_and(|kind| kind.trim_start().starts_with("application/json"));
-    let (summary, first) = if is_json {
+    let (summary, first): (Summary, Vec<ListedRow>) = if is_json {
         let rows = rows(request).await?;
         read(move || {
             let list = price_list::from_objects(&rows, limits)?;
@@ -143,23 +143,6 @@ pub async fn validate(State(api): State<Api>, request: Request) -> Result<Respon
         format!("{} of {} rows can be imported", summary.valid_rows, summary.total_rows).into(),
     );
     Ok(success(body.into()))
-}
-
-type Read = (Summary, Vec<ListedRow>);
-
-/// In a thread of its own, a few at once.
-async fn read(
-    work: impl FnOnce() -> Result<Read, SpreadsheetError> + Send + 'static,
-) -> Result<Read, Refusal> {
-    let permit = READERS.acquire().await;
-    let reading = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        work()
-    });
-    reading
-        .await
-        .map_err(|_| bad("The reader failed at this file; the server's log tells why."))?
-        .map_err(|error| bad(error.to_string()))
 }
 
 /// The rows of a JSON body: it is a list, or has one under one of the names that come to mind.

@@ -24,7 +24,7 @@ use super::answer::{Id, Refusal, RefusalBody, objects_failed, success};
 use crate::{
     event::JobType,
     http::Api,
-    job::{CrawlOptions, JobConfig, JobId, Plan},
+    job::{CrawlOptions, JobConfig, JobId, MatchOptions, Plan},
     store::{Artifact, Blobs, BlobsError, NewJob, NewTask, Row, ScreenshotRow},
 };
 
@@ -198,6 +198,7 @@ impl Reading {
             follow_pagination: false,
             import_id: None,
             match_threshold: api.limits.match_threshold,
+            matching: MatchOptions::default(),
             crawl: CrawlOptions::default(),
         };
         let mut tasks = Vec::with_capacity(stored.len());
