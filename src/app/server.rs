@@ -27,6 +27,7 @@ use crate::{
         hub::Hub,
         session::Sessions,
         socketio::{self, Sockets},
+        websocket::RawSockets,
     },
     store::{
         Blobs, Store, StoreError,
@@ -64,6 +65,7 @@ pub struct Server {
     hub: Arc<Hub>,
     ready: Arc<AtomicBool>,
     sockets: Sockets,
+    raw_sockets: RawSockets,
     stop_http: CancellationToken,
     stop_work: CancellationToken,
     interrupt_work: CancellationToken,
@@ -129,6 +131,7 @@ impl Server {
         let (socket_service, sockets) =
             socketio::start(hub.clone(), sessions, blobs.addresses().clone(), &config.realtime);
 
+        let raw_sockets = RawSockets::new(hub.clone(), &config);
         let ready = Arc::new(AtomicBool::new(true));
         let stop_http = CancellationToken::new();
         let limits = RequestLimits {
@@ -154,7 +157,8 @@ impl Server {
             live: Live::new(hub.clone(), stop_http.clone(), &config),
             look: context.clone().map(look),
         };
-        let mut routes = http::described(http::routes().merge(dialects::routes()));
+        let mut routes =
+            http::described(http::routes().merge(dialects::routes(&raw_sockets, blobs.addresses())));
         if config.server.demo_shop {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));
@@ -185,6 +189,7 @@ impl Server {
             hub,
             ready,
             sockets,
+            raw_sockets,
             stop_http,
             stop_work,
             interrupt_work,
@@ -211,6 +216,11 @@ impl Server {
     /// How many clients follow events at the moment.
     pub fn clients(&self) -> usize {
         self.hub.clients()
+    }
+
+    /// How many raw WebSockets are open.
+    pub fn raw_sockets(&self) -> usize {
+        self.raw_sockets.count()
     }
 
     /// Serves until `stop` resolves; `hurry` then cuts the wait for open work short.
@@ -258,7 +268,9 @@ impl Server {
         self.stop_work.cancel();
         let calm = async {
             // Sent away at the transport, so that clients come back by themselves, here or elsewhere.
-            let _ = timeout(self.drain + CLOSE_SOCKETS, self.sockets.drain(self.drain)).await;
+            let drained =
+                async { tokio::join!(self.sockets.drain(self.drain), self.raw_sockets.drain(self.drain)) };
+            let _ = timeout(self.drain + CLOSE_SOCKETS, drained).await;
             self.stop_http.cancel();
             let _ = timeout(CLOSE_REQUESTS, &mut self.http).await;
             if let Some(work) = &mut self.work {

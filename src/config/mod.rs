@@ -3,6 +3,8 @@
 //! `default.toml` is the reference: it names every key. A key that it does not name is an error that names the
 //! nearest one. Each module takes only its own section.
 
+mod origins;
+
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
@@ -17,6 +19,8 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+pub use origins::allows_origin;
 
 /// The compiled-in reference.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -158,6 +162,8 @@ pub struct Realtime {
     pub max_queued_messages: usize,
     pub max_message: usize,
     pub max_streams: usize,
+    pub max_raw_sockets: usize,
+    pub max_raw_message: usize,
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
 }

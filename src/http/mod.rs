@@ -1,5 +1,6 @@
 //! The native REST API under `/v1` with its live doors, objects, health: every route on one screen.
 
+mod caller;
 mod error;
 mod events;
 mod health;
@@ -25,6 +26,7 @@ use url::Url;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use caller::Caller;
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async. The store runs [`Job::decide`] under the job's row lock and writes the new state
 //! and the events in the same transaction, so two workers never decide on the same state.
 
+mod access;
 mod crawl_options;
 mod decide;
 mod ids;
@@ -14,6 +15,7 @@ mod request;
 mod schedule;
 mod view;
 
+pub use access::{ANONYMOUS, Principal, Proof, Scope, Scopes, check_subject};
 pub use crawl_options::{CrawlOptions, CustomSelectors};
 pub use decide::{Command, Decision, Failure, completed};
 pub use ids::JobId;
@@ -180,9 +182,6 @@ impl Priority {
         self.0
     }
 }
-
-/// Whose jobs are whose until people log in.
-pub const ANONYMOUS: &str = "anonymous";
 
 impl Job {
     /// More item errors than this are counted, not kept.

@@ -78,7 +78,7 @@ type SigningKey = Vec<u8>;
 
 impl Addresses {
     /// As the settings say; `public_url` is this server's own public address.
-    pub(super) fn open(
+    pub fn open(
         settings: &config::Objects,
         data_dir: &Path,
         public_url: &Url,

@@ -30,5 +30,7 @@ mod stock_client;
 mod support;
 mod templates;
 mod tidy;
+mod transcripts;
 mod verify;
+mod websockets;
 mod whole_job;

@@ -157,6 +157,11 @@ impl Running {
         self.server.as_ref().unwrap().clients()
     }
 
+    /// How many raw WebSockets are open.
+    pub fn raw_sockets(&self) -> usize {
+        self.server.as_ref().unwrap().raw_sockets()
+    }
+
     /// A connection whose end here holds only so many bytes (the kernel doubles them): its reader is soon a slow one.
     pub async fn connect_with_room_for(&self, bytes: u32) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();

@@ -580,7 +580,7 @@ async fn visit(fetcher: &Fetcher, url: &Url, rules: &Arc<PageRules>) -> Arrival 
 
 /// Which part of the web is crawled.
 #[derive(Debug)]
-struct Site {
+pub(super) struct Site {
     origin: Origin,
     /// The start page's folder, `/` for all of the site.
     folder: String,
@@ -589,7 +589,7 @@ struct Site {
 }
 
 impl Site {
-    async fn at(fetcher: &Fetcher, url: &Url) -> Result<Site, FetchError> {
+    pub(super) async fn at(fetcher: &Fetcher, url: &Url) -> Result<Site, FetchError> {
         let address = url.join("/robots.txt").map_err(|_| FetchError::BadRedirect)?;
         let robots = match fetcher.get(&address).await {
             Ok(found) => Robot::new(fetcher.robot_name(), found.body.as_bytes()).ok(),
@@ -601,7 +601,7 @@ impl Site {
         Ok(Site { origin: url.origin(), folder: folder(url), robots })
     }
 
-    fn allows(&self, url: &Url) -> bool {
+    pub(super) fn allows(&self, url: &Url) -> bool {
         self.robots.as_ref().is_none_or(|robots| robots.allowed(url.as_str()))
     }
 
@@ -609,7 +609,7 @@ impl Site {
         url.origin() == self.origin && url.path().starts_with(&self.folder)
     }
 
-    fn asked_delay(&self) -> Duration {
+    pub(super) fn asked_delay(&self) -> Duration {
         let seconds = self.robots.as_ref().and_then(|robots| robots.delay).unwrap_or(0.0);
         Duration::try_from_secs_f32(seconds).unwrap_or_default()
     }

@@ -4,6 +4,7 @@
 //! is a few lines that connect a tool to the journal.
 
 pub mod browser;
+pub mod company;
 pub mod crawler;
 pub mod fetch;
 pub mod fields;

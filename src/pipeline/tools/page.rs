@@ -29,12 +29,12 @@ const MAX_PARSE_TIME: Duration = Duration::from_secs(2);
 const MAX_LINKS: usize = 2_000;
 const MAX_URL_LENGTH: usize = 2_048;
 /// Of all scripts of a page together.
-const MAX_JSON_LD_BYTES: usize = 1_000_000;
+pub(super) const MAX_JSON_LD_BYTES: usize = 1_000_000;
 /// How deep structured data is followed; real offers lie five levels down.
-const MAX_DATA_DEPTH: usize = 8;
+pub(super) const MAX_DATA_DEPTH: usize = 8;
 const MAX_OFFERS: usize = 200;
 /// Of all microdata items of a page together.
-const MAX_PROPERTIES: usize = 2_000;
+pub(super) const MAX_PROPERTIES: usize = 2_000;
 /// Of one property.
 const MAX_TEXT_BYTES: usize = 20_000;
 
@@ -141,7 +141,7 @@ selectors! {
 
 /// Parses in portions and stops where the tree gets deeper or larger than any honest page: the HTML rules let a
 /// few kilobytes of nested or unclosed tags cost quadratic time and memory.
-fn parse(html: &str) -> Html {
+pub(super) fn parse(html: &str) -> Html {
     let mut parser = html5ever::parse_document(HtmlTreeSink::new(Html::new_document()), Default::default());
     let start = Instant::now();
     let mut rest = html;
@@ -159,11 +159,11 @@ fn parse(html: &str) -> Html {
     parser.finish()
 }
 
-fn first_attr<'a>(document: &'a Html, selector: &Selector, attr: &str) -> Option<&'a str> {
+pub(super) fn first_attr<'a>(document: &'a Html, selector: &Selector, attr: &str) -> Option<&'a str> {
     document.select(selector).next()?.attr(attr)
 }
 
-fn absolute(base: &Url, href: &str) -> Option<Url> {
+pub(super) fn absolute(base: &Url, href: &str) -> Option<Url> {
     let mut url = base.join(href.trim()).ok()?;
     url.set_fragment(None);
     (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= MAX_URL_LENGTH)
@@ -172,7 +172,7 @@ fn absolute(base: &Url, href: &str) -> Option<Url> {
 
 // ---------------------------------------------------------------------------------------------------- links
 
-fn is_nofollow(element: ElementRef) -> bool {
+pub(super) fn is_nofollow(element: ElementRef) -> bool {
     element
         .attr("rel")
         .is_some_and(|rel| rel.split_ascii_whitespace().any(|t| t.eq_ignore_ascii_case("nofollow")))
@@ -580,20 +580,22 @@ fn only<T>(mut found: impl Iterator<Item = T>) -> Option<T> {
     found.next().filter(|_| found.next().is_none())
 }
 
-fn is_a(item: &Map<String, Value>, kinds: &[&str]) -> bool {
-    let is_kind = |name: &Value| {
-        let name = name.as_str().unwrap_or_default();
-        kinds.contains(&name.rsplit(['/', '#', ':']).next().unwrap_or(name))
+fn is_a(item: &Map<String, Value>, wanted: &[&str]) -> bool {
+    kinds(item).iter().any(|kind| wanted.contains(kind))
+}
+
+/// What kinds of thing an item is, without the vocabulary's address in front.
+pub(super) fn kinds(item: &Map<String, Value>) -> Vec<&str> {
+    let names: &[Value] = match item.get("@type") {
+        Some(Value::Array(names)) => names,
+        Some(name) => std::slice::from_ref(name),
+        None => &[],
     };
-    match item.get("@type") {
-        Some(Value::Array(names)) => names.iter().any(is_kind),
-        Some(name) => is_kind(name),
-        None => false,
-    }
+    names.iter().filter_map(Value::as_str).filter_map(|name| name.rsplit(['/', '#', ':']).next()).collect()
 }
 
 /// One microdata item with its properties, nested items included, as long as there are any `left` to read.
-fn item(scope: ElementRef, depth: usize, left: &mut usize) -> Value {
+pub(super) fn item(scope: ElementRef, depth: usize, left: &mut usize) -> Value {
     let mut properties = Map::new();
     properties.insert("@type".into(), scope.attr("itemtype").unwrap_or_default().into());
     // By hand instead of recursively: a page may be nested deeper than a stack.
@@ -687,12 +689,12 @@ fn facts(product: &Value, base: &Url) -> ProductFacts {
     }
 }
 
-fn first_of(value: &Value) -> &Value {
+pub(super) fn first_of(value: &Value) -> &Value {
     value.as_array().and_then(|values| values.first()).unwrap_or(value)
 }
 
 /// A text property; the first where there are several.
-fn string(value: Option<&Value>) -> Option<String> {
+pub(super) fn string(value: Option<&Value>) -> Option<String> {
     match first_of(value?) {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -702,7 +704,7 @@ fn string(value: Option<&Value>) -> Option<String> {
     }
 }
 
-fn picture(image: &Value, base: &Url) -> Option<String> {
+pub(super) fn picture(image: &Value, base: &Url) -> Option<String> {
     let address = match first_of(image) {
         Value::Object(item) => string(item.get("url").or_else(|| item.get("contentUrl")))?,
         other => string(Some(other))?,
@@ -722,7 +724,7 @@ fn ean(code: &str) -> Option<String> {
 }
 
 /// A text as a person would read it: without markup, white space collapsed, at most `limit` characters.
-fn clean(text: &str, limit: usize) -> Option<String> {
+pub(super) fn clean(text: &str, limit: usize) -> Option<String> {
     let text = cut(text);
     let plain = if text.contains(['<', '&']) {
         parse(text).root_element().text().collect::<Vec<_>>().join(" ")
@@ -732,7 +734,7 @@ fn clean(text: &str, limit: usize) -> Option<String> {
     collapse(&plain, limit)
 }
 
-fn collapse(text: &str, limit: usize) -> Option<String> {
+pub(super) fn collapse(text: &str, limit: usize) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     // Postgres takes no U+0000, and nobody wants to see the others.
     let text: String = words.join(" ").chars().filter(|c| !c.is_control()).take(limit).collect();

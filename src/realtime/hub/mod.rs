@@ -9,6 +9,7 @@
 
 mod batch;
 mod client;
+mod feeds;
 mod offset;
 mod stream;
 
@@ -24,10 +25,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+pub(in crate::realtime) use self::feeds::Found;
 use self::stream::{Joined, Passed, Step, Stream, Wish};
 pub use self::{
     batch::{Events, Progress, Shared, Told},
     client::Replay,
+    feeds::Interest,
     offset::{Offset, Within},
 };
 use crate::{
@@ -138,6 +141,7 @@ impl Hub {
             last_client: 0,
             max_subscriptions: settings.max_subscriptions,
             touched: Vec::new(),
+            feeds: Default::default(),
         };
         let hub = Arc::new(Hub {
             stream: Mutex::new(stream),

@@ -11,6 +11,7 @@ use super::{
     ClientId, Door, Outlet, Past, Sent, Standing,
     batch::{Events, MAX_BYTES, MAX_EVENTS, Progress, Shared, Told, fits},
     client::{Behind, Client, Feed, Membership, Replay},
+    feeds::Feeds,
 };
 use crate::{
     event::Class,
@@ -35,6 +36,8 @@ pub(super) struct Stream {
     pub max_subscriptions: usize,
     /// Who was given something under the lock that is held, to be flushed when it is not any more.
     pub touched: Vec<Arc<dyn Outlet>>,
+    /// Who reads along at its own pace.
+    pub feeds: Feeds,
 }
 
 /// What a client asks for when it joins a job.
@@ -226,6 +229,7 @@ impl Stream {
 
     /// Tells the newest progress; returns clients that fell behind by it.
     pub fn take_progress(&mut self, progress: Arc<Transient>) -> Vec<ClientId> {
+        self.feeds.take_progress(&progress);
         let progress: Progress = Shared::new(progress);
         let mut lagging = Vec::new();
         let mut tell = |id: ClientId, client: &mut Client| {
@@ -281,6 +285,7 @@ impl Stream {
         if let Some(last) = events.last() {
             self.delivered = last.position;
         }
+        self.feeds.wake(&events);
         self.recent.extend(events);
         let surplus = self.recent.len().saturating_sub(self.max_recent);
         self.recent.drain(..surplus);

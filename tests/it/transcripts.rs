@@ -1,0 +1,435 @@
+//! Golden conversations with the dialects: each is run against the pure translation, and over a real socket.
+//!
+//! `tests/transcripts/<dialect>/*.txt` is one conversation a file, one step a line:
+//!
+//! | line | what happens |
+//! |---|---|
+//! | `# text` | nothing |
+//! | `job {…}` | the job of the conversation is made; the dialect below says what the object means |
+//! | `open` | a client connects and follows the job; the one before it is gone |
+//! | `open unknown` | a client connects that follows a job that does not exist (over a real socket only) |
+//! | `> text` | the client says something |
+//! | `< text` | the client is told something |
+//! | `close 1000` | the server closes the connection with this code |
+//! | `! job:updated {…}` | an event of the catalogue happens to the job |
+//! | `~ job:progress {…}` | progress is told that is not journaled |
+//! | `! run`, `! complete {results}`, `! fail why`, `! cancel`, `! pause`, `! resume` | a command to the job |
+//!
+//! What is told is compared as JSON if it is JSON. In it `"{job}"` is the job's id, and `"{time}"`, `"{number}"`, `"{id}"`
+//! and `"{any}"` are a time, a number, a UUID and anything. What is said may hold `{job}` too. A dialect of Socket.IO
+//! writes an event as an array of its name and its arguments, and has no pure run of its own here.
+//!
+//! A dialect that shows how things stand may show it more often than the conversation says; what lies between two of its
+//! lines is passed over.
+
+use std::{collections::VecDeque, fs, marker::PhantomData, path::PathBuf, sync::Arc};
+
+use chrono::DateTime;
+use futures_util::{SinkExt as _, StreamExt as _};
+use jobcast::{
+    config::Config,
+    dialects::plain,
+    event::{Event, JobType, Kind, Timestamp},
+    job::{Command, Failure, Job, JobId, Plan},
+    realtime::{
+        feed::News,
+        projector::{Projection, Told},
+        websocket::Dialect,
+    },
+    store::{Addresses, Change, NewJob, Recorded, Transient},
+};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+use uuid::Uuid;
+
+use crate::support::{Running, soon};
+
+/// What a dialect says of itself for its conversations.
+trait Frontend {
+    type Dialect: Dialect;
+    /// The folder of its conversations.
+    const NAME: &'static str;
+    /// Whether it shows how things stand, rather than telling what happens.
+    const SHOWS: bool;
+
+    fn dialect() -> Self::Dialect;
+    /// What [`Projection::open`] would read: of the object behind `job`, the job as it stands, and all its events.
+    fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> <Self::Dialect as Projection>::State;
+    /// Where a client follows a job.
+    fn path(job: JobId) -> String;
+    /// Makes the job for the object behind `job`.
+    async fn make(server: &Running, given: &Value) -> JobId;
+}
+
+struct Plain;
+
+impl Frontend for Plain {
+    type Dialect = plain::Plain;
+    const NAME: &'static str = "plain";
+    const SHOWS: bool = false;
+
+    fn dialect() -> plain::Plain {
+        plain::Plain { addresses: addresses() }
+    }
+
+    fn state(_: &Value, job: &Job, events: &[Arc<Recorded>]) -> plain::Standing {
+        plain::Standing { seq: events.len() as i32, status: job.status }
+    }
+
+    fn path(job: JobId) -> String {
+        format!("/v1/jobs/{job}/socket")
+    }
+
+    async fn make(server: &Running, given: &Value) -> JobId {
+        let name = given["name"].as_str().unwrap_or("test");
+        let new = NewJob::unplanned(JobId(Uuid::now_v7()), JobType::Automation, name);
+        let id = new.id;
+        server.store().create(new).await.unwrap();
+        id
+    }
+}
+
+#[tokio::test]
+async fn conversations_go_as_they_are_written() {
+    let server = Running::quiet().await;
+    run_all::<Plain>(&server).await;
+    server.stop().await;
+}
+
+async fn run_all<F: Frontend>(server: &Running) {
+    let conversations = read(F::NAME);
+    assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
+    for conversation in conversations {
+        if !conversation.steps.iter().any(|(_, step)| *step == Step::Open { known: false }) {
+            let mut pure = Pure::<F>::default();
+            conversation.run("pure", &mut pure, F::SHOWS).await;
+        }
+        let mut real = Real::<F> { server, job: None, socket: None, of: PhantomData };
+        conversation.run("over a socket", &mut real, F::SHOWS).await;
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Job(Value),
+    Open { known: bool },
+    Say(String),
+    Hear(String),
+    Close(u16),
+    Event(Event),
+    Progress(Event),
+    Command(Command, Option<Value>),
+}
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq)]
+enum Heard {
+    Text(String),
+    Close(u16),
+}
+
+/// A run of a conversation.
+trait Talk {
+    async fn make(&mut self, given: &Value);
+    async fn open(&mut self, known: bool);
+    async fn say(&mut self, text: String);
+    async fn happen(&mut self, step: Step);
+    /// What the client is told next; `None` when there can be nothing more.
+    async fn hear(&mut self) -> Option<Heard>;
+    fn job(&self) -> Option<JobId>;
+}
+
+struct Conversation {
+    name: String,
+    /// With the numbers of their lines.
+    steps: Vec<(usize, Step)>,
+}
+
+fn read(dialect: &str) -> Vec<Conversation> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(dialect);
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| {
+            let name = format!("{dialect}/{}", path.file_name().unwrap().to_string_lossy());
+            let text = fs::read_to_string(path).unwrap();
+            let lines =
+                (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+            let steps = lines.map(|(at, line)| {
+                (at, step(line).unwrap_or_else(|why| panic!("{name}:{at} cannot be read: {why}")))
+            });
+            Conversation { steps: steps.collect(), name }
+        })
+        .collect()
+}
+
+fn step(line: &str) -> Result<Step, String> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let json = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| format!("{text}: {error}"));
+    let event = |rest: &str| {
+        let (name, payload) = rest.split_once(' ').ok_or("an event has a payload")?;
+        let kind = Kind::from_wire_name(name).ok_or(format!("there is no event {name}"))?;
+        Event::decode(kind, payload).map_err(|error| format!("{name}: {error}"))
+    };
+    Ok(match (word, rest) {
+        ("job", given) => Step::Job(json(given)?),
+        ("open", "") => Step::Open { known: true },
+        ("open", "unknown") => Step::Open { known: false },
+        (">", text) => Step::Say(text.to_owned()),
+        ("<", text) => Step::Hear(text.to_owned()),
+        ("close", code) => Step::Close(code.parse().map_err(|_| "a code is a number")?),
+        ("~", rest) => Step::Progress(event(rest)?),
+        ("!", rest) => match rest.split_once(' ').unwrap_or((rest, "")) {
+            ("run", "") => Step::Command(Command::Run, None),
+            ("complete", results) => Step::Command(Command::Complete, Some(json(results)?)),
+            ("fail", why) => {
+                let failure = Failure { error: why.to_owned(), phase: None };
+                Step::Command(Command::Fail { failure }, None)
+            }
+            ("cancel", "") => Step::Command(Command::Cancel, None),
+            ("pause", "") => Step::Command(Command::Pause, None),
+            ("resume", "") => Step::Command(Command::Resume, None),
+            _ => Step::Event(event(rest)?),
+        },
+        _ => return Err("there is no such step".into()),
+    })
+}
+
+impl Conversation {
+    async fn run(&self, how: &str, talk: &mut impl Talk, shows: bool) {
+        for (at, step) in &self.steps {
+            let place = format!("{}:{at} {how}", self.name);
+            match step {
+                Step::Job(given) => talk.make(given).await,
+                Step::Open { known } => talk.open(*known).await,
+                Step::Say(text) => {
+                    let job = talk.job().map(|job| job.to_string()).unwrap_or_default();
+                    talk.say(text.replace("{job}", &job)).await;
+                }
+                Step::Hear(wanted) => {
+                    let job = talk.job().map(|job| job.to_string()).unwrap_or_default();
+                    let mut passed = Vec::new();
+                    loop {
+                        match soon(&place, talk.hear()).await {
+                            Some(Heard::Text(text)) if is_as(wanted, &text, &job) => break,
+                            Some(Heard::Text(text)) if shows => passed.push(text),
+                            other => {
+                                panic!("{place}: wanted {wanted}\nheard {other:?}\npassed over {passed:#?}")
+                            }
+                        }
+                    }
+                }
+                Step::Close(code) => loop {
+                    match soon(&place, talk.hear()).await {
+                        Some(Heard::Close(heard)) if heard == *code => break,
+                        Some(Heard::Text(_)) if shows => {}
+                        other => panic!("{place}: wanted the end, heard {other:?}"),
+                    }
+                },
+                other => talk.happen(other.clone()).await,
+            }
+        }
+    }
+}
+
+/// Whether what was heard is what was wanted.
+fn is_as(wanted: &str, heard: &str, job: &str) -> bool {
+    match (serde_json::from_str(wanted), serde_json::from_str(heard)) {
+        (Ok(wanted), Ok(heard)) => fits(&wanted, &heard, job),
+        _ => wanted == heard,
+    }
+}
+
+fn fits(wanted: &Value, heard: &Value, job: &str) -> bool {
+    match (wanted, heard) {
+        (Value::String(wanted), heard) if wanted == "{any}" || wanted == heard => true,
+        (Value::String(wanted), Value::Number(_)) => wanted == "{number}",
+        (Value::String(wanted), Value::String(heard)) => match wanted.as_str() {
+            "{job}" => heard == job,
+            "{id}" => Uuid::try_parse(heard).is_ok(),
+            // With a zone or without, or the time of day alone.
+            "{time}" => {
+                heard.len() >= 8 && heard.contains(':') && heard.starts_with(|c: char| c.is_ascii_digit())
+            }
+            _ => false,
+        },
+        (Value::Array(wanted), Value::Array(heard)) => {
+            wanted.len() == heard.len()
+                && wanted.iter().zip(heard).all(|(wanted, heard)| fits(wanted, heard, job))
+        }
+        (Value::Object(wanted), Value::Object(heard)) => {
+            wanted.len() == heard.len()
+                && wanted
+                    .iter()
+                    .all(|(key, wanted)| heard.get(key).is_some_and(|heard| fits(wanted, heard, job)))
+        }
+        (wanted, heard) => wanted == heard,
+    }
+}
+
+/// The translation alone: no server, no clock.
+struct Pure<F: Frontend> {
+    given: Value,
+    job: Option<Job>,
+    events: Vec<Arc<Recorded>>,
+    state: Option<<F::Dialect as Projection>::State>,
+    waiting: VecDeque<Heard>,
+}
+
+impl<F: Frontend> Default for Pure<F> {
+    fn default() -> Self {
+        Pure { given: Value::Null, job: None, events: Vec::new(), state: None, waiting: VecDeque::new() }
+    }
+}
+
+impl<F: Frontend> Pure<F> {
+    fn told(&mut self, told: Told) {
+        self.waiting.extend(told.frames.into_iter().map(|frame| Heard::Text(frame.text.to_string())));
+        self.waiting.extend(told.close.map(|close| Heard::Close(close.code)));
+    }
+
+    fn record(&mut self, events: Vec<Event>) {
+        let job = self.job.as_ref().unwrap().id;
+        let at: Timestamp = DateTime::UNIX_EPOCH + chrono::Duration::seconds(self.events.len() as i64);
+        let first = self.events.len() as i32 + 1;
+        let recorded: Vec<Arc<Recorded>> = events
+            .iter()
+            .zip(first..)
+            .map(|(event, seq)| {
+                let (kind, payload) = (event.kind().wire_name().into(), event.encode(Some(job), at));
+                Arc::new(Recorded { position: seq.into(), job, seq, kind, payload, at })
+            })
+            .collect();
+        self.events.extend(recorded.clone());
+        self.tell(News { events: recorded, progress: Vec::new() });
+    }
+
+    fn tell(&mut self, news: News) {
+        if let Some(state) = &mut self.state {
+            let mut told = Told::default();
+            F::dialect().tell(state, &news, &mut told);
+            self.told(told);
+        }
+    }
+}
+
+impl<F: Frontend> Talk for Pure<F> {
+    async fn make(&mut self, given: &Value) {
+        self.given = given.clone();
+        let name = given["name"].as_str().unwrap_or("test").to_owned();
+        let mut job = Job::new(JobId(Uuid::now_v7()), JobType::Automation, name, Plan::default(), 0);
+        let created = job.decide(Command::Create).unwrap();
+        self.job = Some(job);
+        self.record(created.events);
+    }
+
+    async fn open(&mut self, _: bool) {
+        self.waiting.clear();
+        let state = F::state(&self.given, self.job.as_ref().unwrap(), &self.events);
+        let mut told = Told::default();
+        F::dialect().greet(&state, &mut told);
+        self.state = Some(state);
+        self.told(told);
+    }
+
+    async fn say(&mut self, text: String) {
+        if let Some(answer) = F::dialect().answer(&text) {
+            self.waiting.push_back(Heard::Text(answer.to_string()));
+        }
+    }
+
+    async fn happen(&mut self, step: Step) {
+        match step {
+            Step::Event(event) => self.record(vec![event]),
+            Step::Progress(event) => {
+                let job = self.job.as_ref().unwrap().id;
+                let payload = event.encode(Some(job), DateTime::UNIX_EPOCH);
+                let progress = vec![Arc::new(Transient { job: Some(job), kind: event.kind(), payload })];
+                self.tell(News { events: Vec::new(), progress });
+            }
+            Step::Command(command, results) => {
+                let decision = self.job.as_mut().unwrap().decide(command).unwrap();
+                let mut events = decision.events;
+                if decision.completes {
+                    events.push(jobcast::job::completed(results.unwrap(), 1));
+                }
+                self.record(events);
+            }
+            other => panic!("{other:?} is no happening"),
+        }
+    }
+
+    async fn hear(&mut self) -> Option<Heard> {
+        self.waiting.pop_front()
+    }
+
+    fn job(&self) -> Option<JobId> {
+        self.job.as_ref().map(|job| job.id)
+    }
+}
+
+/// A client of a running server.
+struct Real<'a, F> {
+    server: &'a Running,
+    job: Option<JobId>,
+    socket: Option<WebSocketStream<TcpStream>>,
+    of: PhantomData<F>,
+}
+
+impl<F: Frontend> Talk for Real<'_, F> {
+    async fn make(&mut self, given: &Value) {
+        self.job = Some(F::make(self.server, given).await);
+    }
+
+    async fn open(&mut self, known: bool) {
+        let job = if known { self.job.unwrap() } else { JobId(Uuid::now_v7()) };
+        self.socket = Some(connect(self.server, &F::path(job)).await);
+    }
+
+    async fn say(&mut self, text: String) {
+        self.socket.as_mut().unwrap().send(Message::text(text)).await.unwrap();
+    }
+
+    async fn happen(&mut self, step: Step) {
+        let (store, job) = (self.server.store(), self.job.unwrap());
+        match step {
+            Step::Event(event) => drop(store.append(job, vec![event]).await.unwrap()),
+            Step::Progress(event) => store.tell(job, event),
+            Step::Command(command, results) => {
+                let change = Change { commands: vec![command], results, ..Change::default() };
+                store.change(job, None, change).await.unwrap();
+            }
+            other => panic!("{other:?} is no happening"),
+        }
+    }
+
+    async fn hear(&mut self) -> Option<Heard> {
+        loop {
+            return Some(match self.socket.as_mut().unwrap().next().await?.ok()? {
+                Message::Text(text) => Heard::Text(text.to_string()),
+                Message::Close(frame) => Heard::Close(frame.map_or(1005, |frame| frame.code.into())),
+                _ => continue,
+            });
+        }
+    }
+
+    fn job(&self) -> Option<JobId> {
+        self.job
+    }
+}
+
+/// A raw WebSocket to a running server.
+pub async fn connect(server: &Running, path: &str) -> WebSocketStream<TcpStream> {
+    let mut url = server.url(path);
+    url.set_scheme("ws").unwrap();
+    let stream = TcpStream::connect(&*server.base.socket_addrs(|| None).unwrap()).await.unwrap();
+    soon("the upgrade", client_async(url.as_str(), stream)).await.unwrap().0
+}
+
+/// As of a server whose addresses are not signed.
+fn addresses() -> Addresses {
+    let base = "http://127.0.0.1/".parse().unwrap();
+    Addresses::open(&Config::defaults().objects, &std::env::temp_dir(), &base).unwrap()
+}
