@@ -8,7 +8,7 @@
 .DEFAULT_GOAL := run
 SHELL := /bin/bash
 
-RUN_PACKAGES  := postgresql chromium fonts-liberation tesseract-ocr tesseract-ocr-eng tesseract-ocr-deu \
+RUN_PACKAGES  := postgresql chromium-headless-shell fonts-liberation tesseract-ocr tesseract-ocr-eng tesseract-ocr-deu \
                  libtesseract-dev libleptonica-dev clang libclang-dev pkg-config
 TEST_PACKAGES := nodejs npm poppler-utils
 
@@ -18,7 +18,7 @@ missing=""; \
 for package in $(1); do \
   case $$package in \
     nodejs) command -v node >/dev/null && continue ;; \
-    npm|clang|chromium) command -v $$package >/dev/null && continue ;; \
+    npm|clang|chromium-headless-shell) command -v $$package >/dev/null && continue ;; \
   esac; \
   dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 done; \

@@ -64,7 +64,7 @@ pub enum ToolsError {
     #[error(transparent)]
     Ocr(#[from] OcrError),
     #[error(
-        "Chromium is not installed: run `apt-get install chromium`, name its program with browser.program, or set pipeline.enabled = false to serve without working on jobs"
+        "Chromium is not installed: run `apt-get install chromium-headless-shell`, name its program with browser.program, or set pipeline.enabled = false to serve without working on jobs"
     )]
     NoBrowser,
     #[error("the setting browser.run_as names the user {0:?}, which this system does not have; name another")]

@@ -432,7 +432,7 @@ async fn streams_beyond_the_limit_are_asked_to_come_back() {
 async fn a_stream_outlives_the_timeout_of_requests_and_a_long_poll_stays_within_it() {
     let mut config = config();
     config.pipeline.enabled = false;
-    config.server.request_timeout = Duration::from_millis(500);
+    config.server.request_timeout = Duration::from_secs(2);
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
     let mut stream = EventStream::open(&server, job, "after=1", None).await;
