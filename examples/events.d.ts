@@ -6,7 +6,7 @@ export interface JobCreated {
   /** ISO 8601, UTC, milliseconds. */
   timestamp: string;
   /** What kind of work it is. */
-  jobType: "crawl" | "automation";
+  jobType: "crawl" | "automation" | "companies";
   /** The name that its creator gave it. */
   name: string;
 }
@@ -199,6 +199,60 @@ export interface LabelFailed {
   articleNumber?: string;
 }
 
+/** A company's own site is being looked at. */
+export interface CompanyStarted {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The company's domain. */
+  domain: string;
+  /** Which of the workers looks at it, from 1. */
+  worker: number;
+}
+
+/** How far the look at a company's site is. */
+export interface CompanyProgress {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The company's domain. */
+  domain: string;
+  /** Which of the workers looks at it. */
+  worker: number;
+  /** Percent, 0 to 99. */
+  progress: number;
+  /** The page that was read last. */
+  page: string;
+}
+
+/** A company's own site was read. */
+export interface CompanyFound {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The finding's own id. */
+  companyId: string;
+  /** The company's domain. */
+  domain: string;
+  /** How many pages were read. */
+  pages: number;
+  /** What they say of the company. */
+  profile: Record<string, unknown>;
+  /** Which of the workers read it. */
+  worker?: number;
+}
+
+/** Nothing could be found of a company. */
+export interface CompanyFailed {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** The company's domain. */
+  domain: string;
+  /** A sentence that says why. */
+  reason: string;
+}
+
 /** Something to tell the user that belongs to no job. */
 export interface SystemNotification {
   /** ISO 8601, UTC, milliseconds. */
@@ -228,6 +282,10 @@ export interface ServerToClientEvents {
   "match:failed": (payload: MatchFailed, offset?: string) => void;
   "label:generated": (payload: LabelGenerated, offset?: string) => void;
   "label:failed": (payload: LabelFailed, offset?: string) => void;
+  "company:started": (payload: CompanyStarted, offset?: string) => void;
+  "company:progress": (payload: CompanyProgress, offset?: string) => void;
+  "company:found": (payload: CompanyFound, offset?: string) => void;
+  "company:failed": (payload: CompanyFailed, offset?: string) => void;
   "system:notification": (payload: SystemNotification, offset?: string) => void;
 }
 

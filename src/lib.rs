@@ -20,7 +20,7 @@
 //! | [`print`] | where labels lie on sheets of paper, and PDFs of any length. No I/O. |
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
-//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, and Socket.IO. |
+//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
 //! | [`dialects`] | existing frontends' REST shapes, one folder each. |
 //! | [`app`] | the composition root, and the commands. |
@@ -65,7 +65,7 @@
 //! |---|---|---|
 //! | an event | its row in [`event`]'s catalogue, its arm in [`job::JobView::apply`], the emitter | journal, sockets, types, README |
 //! | a stage | its file in `pipeline/stages`, its lines there, its row in [`job::Stage`] | queue, retries, progress, resume |
-//! | a dialect | its folder in [`dialects`], its line there | limits, journal, replay |
+//! | a dialect | its file or folder in [`dialects`], its line there, its conversations in `tests/transcripts` | limits, journal, replay |
 //! | a refusal | its row in [`job::Code`] | every API's wording |
 //! | a setting | its field in [`config`], its line in `config/default.toml` (a test compares) | environment and file |
 

@@ -279,7 +279,7 @@ impl Teller {
             return Some(Line::new(Quiet, clean(&told.name), "(this version does not know it)".into()));
         };
         let line = match event {
-            Event::JobProgress(_) | Event::OcrProgress(_) => return None,
+            Event::JobProgress(_) | Event::OcrProgress(_) | Event::CompanyProgress(_) => return None,
             Event::JobCreated(e) => Line::new(Quiet, "created", clean(&e.name)),
             Event::JobUpdated(e) => {
                 let percent = e.progress.map(|progress| format!("{progress} %")).unwrap_or_default();
@@ -342,6 +342,15 @@ impl Teller {
                     "no label",
                     about(&clean(e.article_number.as_deref().unwrap_or("")), &e.error),
                 )
+            }
+            Event::CompanyStarted(e) => Line::new(Quiet, "looking up", clean(&e.domain)),
+            Event::CompanyFound(e) => {
+                let name = e.profile.0["company_information"]["name"].as_str().unwrap_or_default();
+                Line::new(Good, "company", format!("{}  {}", clean(&e.domain), clean(name)))
+            }
+            Event::CompanyFailed(e) => {
+                self.last_error = Some(e.reason.clone());
+                Line::new(Warning, "no company", about(&clean(&e.domain), &e.reason))
             }
             Event::SystemNotification(e) => {
                 let tone =

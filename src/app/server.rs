@@ -150,6 +150,7 @@ impl Server {
             public_base: public.as_str().trim_end_matches('/').into(),
             label_list: config.server.label_list,
             limits,
+            company_workers: config.pipeline.company_concurrency,
             max_upload: config.server.max_upload,
             ocr_wait: config.ocr.wait,
             max_age: config.objects.max_age,

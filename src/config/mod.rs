@@ -184,6 +184,7 @@ pub struct Pipeline {
     pub ocr_concurrency: usize,
     pub match_concurrency: usize,
     pub render_concurrency: usize,
+    pub company_concurrency: usize,
     pub match_threshold: f64,
 }
 

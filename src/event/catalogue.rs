@@ -265,6 +265,49 @@ catalogue! {
         article_number: String,
     }
 
+    /// A company's own site is being looked at.
+    Milestone "company:started" CompanyStarted {
+        /// The company's domain.
+        domain: String,
+        /// Which of the workers looks at it, from 1.
+        worker: u32,
+    }
+
+    /// How far the look at a company's site is.
+    Transient "company:progress" CompanyProgress {
+        /// The company's domain.
+        domain: String,
+        /// Which of the workers looks at it.
+        worker: u32,
+        /// Percent, 0 to 99.
+        progress: u8,
+        /// The page that was read last.
+        page: String,
+    }
+
+    /// A company's own site was read.
+    Milestone "company:found" CompanyFound {
+        /// The finding's own id.
+        company_id: Uuid,
+        /// The company's domain.
+        domain: String,
+        /// How many pages were read.
+        pages: u32,
+        /// What they say of the company.
+        profile: Anything,
+    } optional {
+        /// Which of the workers read it.
+        worker: u32,
+    }
+
+    /// Nothing could be found of a company.
+    Milestone "company:failed" CompanyFailed {
+        /// The company's domain.
+        domain: String,
+        /// A sentence that says why.
+        reason: String,
+    }
+
     /// Something to tell the user that belongs to no job.
     Notice "system:notification" SystemNotification {
         /// How to show it.
@@ -285,6 +328,8 @@ pub enum JobType {
     Crawl,
     /// The whole way from a shop to its labels.
     Automation,
+    /// Companies looked up by their domains.
+    Companies,
 }
 
 /// How a known product was found.

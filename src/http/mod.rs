@@ -53,6 +53,8 @@ pub struct Api {
     /// How the library's list of labels is answered.
     pub label_list: LabelList,
     pub limits: RequestLimits,
+    /// Companies that are looked up at once.
+    pub company_workers: usize,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,
     /// How long a request waits for pictures to be read.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Code, Job, Phase, Priority, Rejection, Stage, Status, progress};
+use super::{Code, Job, Phase, Plan, Priority, Rejection, Stage, Status, progress};
 use crate::event::{Anything, Event, JobCompleted, JobCreated, JobFailed, JobProgress, JobUpdated};
 
 /// Steps that `job:progress` counts: the four phases.
@@ -232,6 +232,8 @@ impl Job {
         let reason = |text: String| Some(Failure { error: text, phase: Some(self.phase) });
         let last = self.errors.last().map(|e| format!(" The last reason: {e}")).unwrap_or_default();
         match self.phase {
+            // That none of them could be looked up is an answer as well.
+            _ if self.plan == Plan::Companies => None,
             Phase::Crawling if self.tally(Stage::Screenshot).total == 0 => reason(format!(
                 "No product pages were found; check the shop's address and maxProducts.{last}"
             )),
@@ -267,7 +269,7 @@ impl Job {
     fn enter(&mut self, phase: Phase, decision: &mut Decision) {
         self.phase = phase;
         self.go_on_as(phase.status());
-        self.progress = self.progress.max(phase.starts_at());
+        self.progress = self.progress.max(self.plan.starts_at(phase));
         decision.events.push(self.updated(None).into());
     }
 
@@ -280,6 +282,7 @@ impl Job {
     fn count_message(&self) -> String {
         let (settled, total) = progress::of_phase(self);
         let doing = match self.phase {
+            Phase::Crawling if self.plan == Plan::Companies => "Looking up companies",
             Phase::Crawling => "Capturing product pages",
             Phase::ProcessingOcr => "Processing OCR",
             Phase::Matching => "Matching products",
@@ -541,7 +544,7 @@ mod tests {
                         Stage::Screenshot => Some(Stage::Ocr),
                         Stage::Ocr => Some(Stage::Match),
                         Stage::Match => Some(Stage::Render),
-                        Stage::Render => None,
+                        Stage::Render | Stage::Company => None,
                     };
                     if let Some(stage) = follower.filter(|stage| plan.has(*stage)) {
                         commands.insert(0, Command::Add { stage, items: choice.1.max(1) });

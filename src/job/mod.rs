@@ -4,6 +4,7 @@
 //! and the events in the same transaction, so two workers never decide on the same state.
 
 mod access;
+mod companies;
 mod crawl_options;
 mod decide;
 mod ids;
@@ -16,6 +17,7 @@ mod schedule;
 mod view;
 
 pub use access::{ANONYMOUS, Principal, Proof, Scope, Scopes, check_subject};
+pub use companies::{Companies, domain};
 pub use crawl_options::{CrawlOptions, CustomSelectors};
 pub use decide::{Command, Decision, Failure, completed};
 pub use ids::JobId;
@@ -103,7 +105,7 @@ impl Tally {
 }
 
 /// What a job was asked to do; stored as it was accepted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobConfig {
     /// Which phases it walks.
@@ -128,6 +130,9 @@ pub struct JobConfig {
     /// How the shop is crawled.
     #[serde(default, skip_serializing_if = "CrawlOptions::is_silent")]
     pub crawl: CrawlOptions,
+    /// The companies that are looked up, if it is about companies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companies: Option<Companies>,
 }
 
 /// A job's state: what the store keeps in its row.

@@ -15,13 +15,15 @@ pub enum Plan {
     Crawl,
     /// Pictures that are there already are read, and no more.
     Read,
+    /// Companies are looked up on their own sites, and no more.
+    Companies,
 }
 
 impl Plan {
     /// Where it begins.
     pub fn first(self) -> Phase {
         match self {
-            Plan::Labels | Plan::Crawl => Phase::Crawling,
+            Plan::Labels | Plan::Crawl | Plan::Companies => Phase::Crawling,
             Plan::Read => Phase::ProcessingOcr,
         }
     }
@@ -30,14 +32,25 @@ impl Plan {
     pub fn last(self) -> Phase {
         match self {
             Plan::Labels => Phase::Rendering,
-            Plan::Crawl => Phase::Crawling,
+            Plan::Crawl | Plan::Companies => Phase::Crawling,
             Plan::Read => Phase::ProcessingOcr,
         }
     }
 
     /// Whether the stage's items are worked on.
     pub fn has(self, stage: Stage) -> bool {
-        (self.first()..=self.last()).contains(&stage.phase())
+        (stage == Stage::Company) == (self == Plan::Companies)
+            && (self.first()..=self.last()).contains(&stage.phase())
+    }
+
+    /// The job's progress at the beginning of a phase, in percent.
+    pub fn starts_at(self, phase: Phase) -> u8 {
+        if self == Plan::Companies { 0 } else { phase.starts_at() }
+    }
+
+    /// The job's progress at the end of a phase, in percent.
+    pub fn ends_at(self, phase: Phase) -> u8 {
+        if self == Plan::Companies { 100 } else { phase.ends_at() }
     }
 
     /// What follows a phase.
@@ -60,11 +73,14 @@ pub enum Stage {
     Match,
     /// Make the label.
     Render,
+    /// Look one company up.
+    Company,
 }
 
 impl Stage {
     /// In the order of the work.
-    pub const ALL: [Stage; 5] = [Stage::Crawl, Stage::Screenshot, Stage::Ocr, Stage::Match, Stage::Render];
+    pub const ALL: [Stage; 6] =
+        [Stage::Crawl, Stage::Screenshot, Stage::Ocr, Stage::Match, Stage::Render, Stage::Company];
 
     /// As it stands in the tasks table.
     pub fn word(self) -> &'static str {
@@ -74,6 +90,7 @@ impl Stage {
             Stage::Ocr => "ocr",
             Stage::Match => "match",
             Stage::Render => "render",
+            Stage::Company => "company",
         }
     }
 
@@ -85,7 +102,7 @@ impl Stage {
     /// The phase that the stage's items belong to.
     pub fn phase(self) -> Phase {
         match self {
-            Stage::Crawl | Stage::Screenshot => Phase::Crawling,
+            Stage::Crawl | Stage::Screenshot | Stage::Company => Phase::Crawling,
             Stage::Ocr => Phase::ProcessingOcr,
             Stage::Match => Phase::Matching,
             Stage::Render => Phase::Rendering,

@@ -91,6 +91,7 @@ impl JobRequest {
             match_threshold,
             matching: self.matching.check()?,
             crawl,
+            companies: None,
         };
         Ok((name, config))
     }

@@ -20,6 +20,8 @@ pub struct JobView {
     /// Addresses of the labels' pictures, in the order in which they were made.
     pub labels: Vec<String>,
     pub labels_failed: u32,
+    pub companies: u32,
+    pub companies_failed: u32,
     /// Why the job failed.
     pub error: Option<String>,
 }
@@ -57,7 +59,11 @@ impl JobView {
             Event::MatchFailed(_) => self.unmatched += 1,
             Event::LabelGenerated(e) => self.labels.push(e.image_url.clone()),
             Event::LabelFailed(_) => self.labels_failed += 1,
-            Event::ScreenshotUploaded(_)
+            Event::CompanyFound(_) => self.companies += 1,
+            Event::CompanyFailed(_) => self.companies_failed += 1,
+            Event::CompanyStarted(_)
+            | Event::CompanyProgress(_)
+            | Event::ScreenshotUploaded(_)
             | Event::OcrStarted(_)
             | Event::OcrProgress(_)
             | Event::SystemNotification(_) => {}

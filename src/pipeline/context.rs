@@ -1,6 +1,7 @@
 //! What the stages work with: the tools, opened once a process, and the store.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -42,6 +43,8 @@ pub struct Context {
     pub browser: Arc<BrowserPool>,
     pub ocr: OcrEngine,
     pub renderer: Arc<LabelRenderer>,
+    /// Where companies are looked up.
+    pub desks: Desks,
     crawl: CrawlLimits,
     /// The newest last; keyed by what the list was when it was read.
     matchers: Mutex<Vec<(String, Arc<Matcher>)>>,
@@ -49,6 +52,42 @@ pub struct Context {
     auto_templates: Mutex<Option<(String, Templates)>>,
     // Everything that leaves this machine goes through it.
     _proxy: GuardProxy,
+}
+
+/// The places of those who look companies up at the same time, numbered from 1: pages show who is at what.
+#[derive(Default)]
+pub struct Desks(std::sync::Mutex<BTreeSet<u32>>);
+
+/// One that is taken until this is dropped.
+pub struct Desk<'a> {
+    number: u32,
+    desks: &'a Desks,
+}
+
+impl Desks {
+    /// Takes the first one that is free.
+    pub fn take(&self) -> Desk<'_> {
+        let mut taken = self.lock();
+        let number = (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX);
+        taken.insert(number);
+        Desk { number, desks: self }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Desk<'_> {
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for Desk<'_> {
+    fn drop(&mut self) {
+        self.desks.lock().remove(&self.number);
+    }
 }
 
 /// Templates that are chosen among, read once.
@@ -125,6 +164,7 @@ impl Context {
             browser: Arc::new(BrowserPool::new(browser)),
             ocr: open_ocr(config).await?,
             renderer: Arc::new(LabelRenderer::new()),
+            desks: Desks::default(),
             crawl,
             matchers: Mutex::default(),
             auto_templates: Mutex::default(),

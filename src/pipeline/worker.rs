@@ -49,6 +49,7 @@ impl From<&config::Pipeline> for WorkerSettings {
                 (Stage::Ocr, settings.ocr_concurrency),
                 (Stage::Match, settings.match_concurrency),
                 (Stage::Render, settings.render_concurrency),
+                (Stage::Company, settings.company_concurrency),
             ]),
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     event::{Event, JobProgress},
-    job::{Command, Job, JobId, Status},
+    job::{Command, Job, JobId, Plan, Stage, Status, Tally},
     product::matching::Report,
 };
 
@@ -103,6 +103,10 @@ impl Store {
         let results = match (state.completes, state.results.take()) {
             (false, _) => None,
             (true, Some(results)) => Some(results),
+            (true, None) if state.job.plan == Plan::Companies => {
+                let Tally { total, done, failed } = state.job.tally(Stage::Company);
+                Some(json!({ "summary": { "companies": total, "found": done, "failed": failed } }))
+            }
             (true, None) => Some(json!({
                 "summary": summary(&mut tx, &state.job).await?,
                 "matching": matching(&mut tx, &state.record).await?,

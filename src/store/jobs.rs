@@ -7,12 +7,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Changed, NewTask, OnceKey, Row, Store, StoreError, change::Working, idempotency, rows};
+use super::{
+    Changed, CompanyItem, NewTask, OnceKey, Row, Store, StoreError, change::Working, idempotency, rows,
+};
 use crate::{
     event::{JobType, Timestamp},
     job::{
-        ANONYMOUS, Code, Command, Job, JobConfig, JobId, JobRequest, Phase, Plan, Priority, Rejection,
-        RequestLimits, Stage, Status, Tally,
+        ANONYMOUS, Code, Command, Companies, Job, JobConfig, JobId, JobRequest, Phase, Plan, Priority,
+        Rejection, RequestLimits, Stage, Status, Tally,
     },
 };
 
@@ -49,6 +51,34 @@ impl NewJob {
             priority: Priority::default(),
             schedule_id: None,
         }
+    }
+
+    /// A job that looks companies up.
+    pub fn on_companies(id: JobId, companies: Companies) -> Result<NewJob, StoreError> {
+        let domains = &companies.domains;
+        let name = match &domains[..] {
+            [one] => format!("Company at {one}"),
+            many => format!("{} companies", many.len()),
+        };
+        let mut tasks = Vec::new();
+        if companies.sequential {
+            let mut then: Vec<String> = domains.iter().rev().cloned().collect();
+            if let Some(domain) = then.pop() {
+                tasks.push(NewTask::company(id, 0, &CompanyItem { domain, then, ask: true })?);
+            }
+        } else {
+            for (ordinal, domain) in (0..).zip(domains) {
+                let item = CompanyItem { domain: domain.clone(), then: Vec::new(), ask: false };
+                tasks.push(NewTask::company(id, ordinal, &item)?);
+            }
+        }
+        let config = JobConfig {
+            plan: Plan::Companies,
+            max_products: domains.len() as u32,
+            companies: Some(companies),
+            ..JobConfig::default()
+        };
+        Ok(NewJob { config: Some(config), tasks, ..NewJob::unplanned(id, JobType::Companies, name) })
     }
 
     /// A job that begins by crawling a shop.

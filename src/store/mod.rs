@@ -8,6 +8,7 @@ mod addresses;
 mod articles;
 mod blobs;
 mod change;
+mod companies;
 mod control;
 mod copy;
 mod crawl_jobs;
@@ -47,6 +48,7 @@ pub use articles::{
 };
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
+pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
@@ -60,7 +62,7 @@ pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
-pub use tasks::{Claimed, Lease, NewTask, ReadItem, TaskState};
+pub use tasks::{Claimed, CompanyItem, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
 
 use crate::{

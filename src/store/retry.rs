@@ -158,10 +158,18 @@ async fn items(tx: &mut PgConnection, from: JobId, to: JobId) -> Result<Vec<Item
         let new = match (stage, payload.get("url").and_then(Value::as_str)) {
             (Stage::Crawl, _) => to.derive("crawl", ""),
             (Stage::Screenshot, Some(url)) => to.derive("screenshot", url),
+            (Stage::Company, _) => to.derive("company", payload["domain"].as_str().unwrap_or_default()),
             _ => to.derive("retry", &old.to_string()),
         };
         let done = row.try_get::<String, _>("state")? == "done";
         items.push(Item { old, new, stage, ordinal: row.try_get("ordinal")?, payload, done });
+    }
+    // Of companies that are looked up one after the other, each but the last has put the next into the queue already.
+    let last = items.iter().filter(|item| item.stage == Stage::Company).map(|item| item.ordinal).max();
+    for item in items.iter_mut().filter(|item| item.stage == Stage::Company && Some(item.ordinal) != last) {
+        if let Value::Object(fields) = &mut item.payload {
+            fields.remove("then");
+        }
     }
     // What an item needs to know of another names it by its id.
     let names: HashMap<String, String> =

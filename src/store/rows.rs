@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{ArticleRow, Artifact, Store, StoreError, articles};
+use super::{ArticleRow, Artifact, CompanyRow, Store, StoreError, articles, companies};
 use crate::{event::Timestamp, job::JobId};
 
 /// A row to be written with the event that tells of it.
@@ -22,6 +22,7 @@ pub enum Row {
     Label(LabelRow),
     /// What a reading says of its article; it is put together with what is known already.
     Article(ArticleRow),
+    Company(CompanyRow),
 }
 
 #[derive(Clone, Debug)]
@@ -231,6 +232,7 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(&l.warnings)
         .bind(&l.error)
         .bind(l.created_at),
+        Row::Company(company) => return companies::insert(tx, job, company).await,
         Row::Article(article) => return articles::consolidate(tx, job, article).await,
     };
     statement.execute(&mut *tx).await?;

@@ -39,11 +39,28 @@ impl NewTask {
         Ok(NewTask { id, stage, ordinal, payload })
     }
 
+    /// A task that looks a company up.
+    pub fn company(job: JobId, ordinal: i32, item: &CompanyItem) -> Result<NewTask, StoreError> {
+        NewTask::new(Stage::Company, ordinal, job.derive("company", &item.domain), item)
+    }
+
     /// A task that reads a screenshot.
     pub fn read(job: JobId, ordinal: i32, screenshot_id: Uuid) -> Result<NewTask, StoreError> {
         let id = job.derive("ocr", &screenshot_id.to_string());
         NewTask::new(Stage::Ocr, ordinal, id, &ReadItem { screenshot_id })
     }
+}
+
+/// A company to be looked up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CompanyItem {
+    pub domain: String,
+    /// Those that are looked up after it, one by one; the next one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<String>,
+    /// Whether a person is asked if what was found is right.
+    #[serde(default)]
+    pub ask: bool,
 }
 
 /// A screenshot to be read.
@@ -262,6 +279,18 @@ impl Store {
     pub async fn pending_tasks(&self) -> Result<i64, StoreError> {
         let count = sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state IN ('waiting', 'ready')");
         Ok(count.fetch_one(&self.pool).await?)
+    }
+
+    /// How many tasks of a stage wait and run.
+    pub async fn load(&self, stage: Stage) -> Result<(i64, i64), StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) FILTER (WHERE state <> 'running'), count(*) FILTER (WHERE state = 'running')
+             FROM tasks WHERE stage = $1 AND state IN ('waiting', 'ready', 'running')",
+        )
+        .bind(stage.word())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
     /// Makes tasks that a previous process of this data directory left running ready at once. Only the one process

@@ -51,6 +51,10 @@ fn the_catalogue_has_the_sixteen_events_of_the_frontends() {
         "match:failed",
         "label:generated",
         "label:failed",
+        "company:started",
+        "company:progress",
+        "company:found",
+        "company:failed",
         "system:notification",
     ];
     assert_eq!(names, expected);

@@ -1,12 +1,14 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
 mod bench;
+mod companies;
 mod compat;
 mod contract;
 mod control;
 mod crawls;
 mod doors;
 mod embedded;
+mod feeds;
 mod hostile;
 mod hub;
 mod journal;

@@ -103,6 +103,7 @@ pub async fn planned_job_of(store: &Store, owner: &str) -> JobId {
         match_threshold: 0.6,
         matching: MatchOptions::default(),
         crawl: CrawlOptions::default(),
+        companies: None,
     };
     let id = JobId(Uuid::now_v7());
     let new = NewJob { owner: owner.into(), ..NewJob::on_shop(id, "test".into(), config).unwrap() };

@@ -7,6 +7,7 @@
 //! | `# text` | nothing |
 //! | `job {…}` | the job of the conversation is made; the dialect below says what the object means |
 //! | `open` | a client connects and follows the job; the one before it is gone |
+//! | `open {…}` | the same over Socket.IO, with this as the handshake's `auth` |
 //! | `open unknown` | a client connects that follows a job that does not exist (over a real socket only) |
 //! | `> text` | the client says something |
 //! | `< text` | the client is told something |
@@ -17,7 +18,8 @@
 //!
 //! What is told is compared as JSON if it is JSON. In it `"{job}"` is the job's id, and `"{time}"`, `"{number}"`, `"{id}"`
 //! and `"{any}"` are a time, a number, a UUID and anything. What is said may hold `{job}` too. A dialect of Socket.IO
-//! writes an event as an array of its name and its arguments, and has no pure run of its own here.
+//! writes an event as an array of its name and its arguments, without the offset behind them, and is run over a socket
+//! only.
 //!
 //! A dialect that shows how things stand may show it more often than the conversation says; what lies between two of its
 //! lines is passed over.
@@ -28,7 +30,10 @@ use chrono::DateTime;
 use futures_util::{SinkExt as _, StreamExt as _};
 use jobcast::{
     config::Config,
-    dialects::plain,
+    dialects::{
+        domain_scraper::{self, board::Board},
+        plain,
+    },
     event::{Event, JobType, Kind, Timestamp},
     job::{Command, Failure, Job, JobId, Plan},
     realtime::{
@@ -43,7 +48,10 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use uuid::Uuid;
 
-use crate::support::{Running, soon};
+use crate::{
+    raw_client::{self, RawClient},
+    support::{Running, soon},
+};
 
 /// What a dialect says of itself for its conversations.
 trait Frontend {
@@ -90,18 +98,79 @@ impl Frontend for Plain {
     }
 }
 
+struct Scraper;
+
+impl Frontend for Scraper {
+    type Dialect = domain_scraper::Scraper;
+    const NAME: &'static str = "domain_scraper";
+    const SHOWS: bool = true;
+
+    fn dialect() -> domain_scraper::Scraper {
+        domain_scraper::Scraper
+    }
+
+    /// The object is what the job was asked: `{domains, sequential?}`.
+    fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> Board {
+        let mut board = Board::new(job.id, serde_json::from_value(given.clone()).unwrap());
+        events.iter().for_each(|event| board.take(event));
+        board
+    }
+
+    fn path(job: JobId) -> String {
+        format!("/ws/job/{job}")
+    }
+
+    async fn make(server: &Running, given: &Value) -> JobId {
+        let companies = serde_json::from_value(given.clone()).unwrap();
+        let new = NewJob::on_companies(JobId(Uuid::now_v7()), companies).unwrap();
+        let id = new.id;
+        server.store().create(new).await.unwrap();
+        id
+    }
+}
+
 #[tokio::test]
 async fn conversations_go_as_they_are_written() {
     let server = Running::quiet().await;
     run_all::<Plain>(&server).await;
+    run_all::<Scraper>(&server).await;
+    run_over_socketio::<LabelPrinter>(&server).await;
     server.stop().await;
+}
+
+/// What a dialect of Socket.IO says of itself for its conversations.
+trait SocketFrontend {
+    /// The folder of its conversations.
+    const NAME: &'static str;
+
+    /// Makes the job for the object behind `job`.
+    async fn make(server: &Running, given: &Value) -> JobId;
+}
+
+struct LabelPrinter;
+
+impl SocketFrontend for LabelPrinter {
+    const NAME: &'static str = "label_printer";
+
+    async fn make(server: &Running, given: &Value) -> JobId {
+        Plain::make(server, given).await
+    }
+}
+
+async fn run_over_socketio<F: SocketFrontend>(server: &Running) {
+    let conversations = read(F::NAME);
+    assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
+    for conversation in conversations {
+        let mut talk = OverSocketIo::<F> { server, job: None, client: None, of: PhantomData };
+        conversation.run("over Socket.IO", &mut talk, false).await;
+    }
 }
 
 async fn run_all<F: Frontend>(server: &Running) {
     let conversations = read(F::NAME);
     assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
     for conversation in conversations {
-        if !conversation.steps.iter().any(|(_, step)| *step == Step::Open { known: false }) {
+        if !conversation.steps.iter().any(|(_, step)| *step == Step::Open { known: false, auth: None }) {
             let mut pure = Pure::<F>::default();
             conversation.run("pure", &mut pure, F::SHOWS).await;
         }
@@ -113,7 +182,7 @@ async fn run_all<F: Frontend>(server: &Running) {
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Job(Value),
-    Open { known: bool },
+    Open { known: bool, auth: Option<Value> },
     Say(String),
     Hear(String),
     Close(u16),
@@ -132,7 +201,7 @@ enum Heard {
 /// A run of a conversation.
 trait Talk {
     async fn make(&mut self, given: &Value);
-    async fn open(&mut self, known: bool);
+    async fn open(&mut self, known: bool, auth: Option<&Value>);
     async fn say(&mut self, text: String);
     async fn happen(&mut self, step: Step);
     /// What the client is told next; `None` when there can be nothing more.
@@ -175,8 +244,9 @@ fn step(line: &str) -> Result<Step, String> {
     };
     Ok(match (word, rest) {
         ("job", given) => Step::Job(json(given)?),
-        ("open", "") => Step::Open { known: true },
-        ("open", "unknown") => Step::Open { known: false },
+        ("open", "") => Step::Open { known: true, auth: None },
+        ("open", "unknown") => Step::Open { known: false, auth: None },
+        ("open", auth) => Step::Open { known: true, auth: Some(json(auth)?) },
         (">", text) => Step::Say(text.to_owned()),
         ("<", text) => Step::Hear(text.to_owned()),
         ("close", code) => Step::Close(code.parse().map_err(|_| "a code is a number")?),
@@ -203,7 +273,7 @@ impl Conversation {
             let place = format!("{}:{at} {how}", self.name);
             match step {
                 Step::Job(given) => talk.make(given).await,
-                Step::Open { known } => talk.open(*known).await,
+                Step::Open { known, auth } => talk.open(*known, auth.as_ref()).await,
                 Step::Say(text) => {
                     let job = talk.job().map(|job| job.to_string()).unwrap_or_default();
                     talk.say(text.replace("{job}", &job)).await;
@@ -325,7 +395,7 @@ impl<F: Frontend> Talk for Pure<F> {
         self.record(created.events);
     }
 
-    async fn open(&mut self, _: bool) {
+    async fn open(&mut self, _: bool, _: Option<&Value>) {
         self.waiting.clear();
         let state = F::state(&self.given, self.job.as_ref().unwrap(), &self.events);
         let mut told = Told::default();
@@ -383,7 +453,7 @@ impl<F: Frontend> Talk for Real<'_, F> {
         self.job = Some(F::make(self.server, given).await);
     }
 
-    async fn open(&mut self, known: bool) {
+    async fn open(&mut self, known: bool, _: Option<&Value>) {
         let job = if known { self.job.unwrap() } else { JobId(Uuid::now_v7()) };
         self.socket = Some(connect(self.server, &F::path(job)).await);
     }
@@ -393,16 +463,7 @@ impl<F: Frontend> Talk for Real<'_, F> {
     }
 
     async fn happen(&mut self, step: Step) {
-        let (store, job) = (self.server.store(), self.job.unwrap());
-        match step {
-            Step::Event(event) => drop(store.append(job, vec![event]).await.unwrap()),
-            Step::Progress(event) => store.tell(job, event),
-            Step::Command(command, results) => {
-                let change = Change { commands: vec![command], results, ..Change::default() };
-                store.change(job, None, change).await.unwrap();
-            }
-            other => panic!("{other:?} is no happening"),
-        }
+        happen(self.server, self.job.unwrap(), step).await;
     }
 
     async fn hear(&mut self) -> Option<Heard> {
@@ -417,6 +478,69 @@ impl<F: Frontend> Talk for Real<'_, F> {
 
     fn job(&self) -> Option<JobId> {
         self.job
+    }
+}
+
+/// A client of a running server over Socket.IO.
+struct OverSocketIo<'a, F> {
+    server: &'a Running,
+    job: Option<JobId>,
+    client: Option<RawClient>,
+    of: PhantomData<F>,
+}
+
+impl<F: SocketFrontend> Talk for OverSocketIo<'_, F> {
+    async fn make(&mut self, given: &Value) {
+        self.job = Some(F::make(self.server, given).await);
+    }
+
+    async fn open(&mut self, _: bool, auth: Option<&Value>) {
+        let base = &self.server.base;
+        self.client = Some(match auth {
+            Some(auth) => RawClient::come_back(base, auth).await,
+            None => RawClient::connect(base).await,
+        });
+    }
+
+    async fn say(&mut self, text: String) {
+        self.client.as_mut().unwrap().send(format!("42{text}")).await;
+    }
+
+    async fn happen(&mut self, step: Step) {
+        happen(self.server, self.job.unwrap(), step).await;
+    }
+
+    async fn hear(&mut self) -> Option<Heard> {
+        let told = self.client.as_mut().unwrap().next().await?;
+        let is_journaled = told.position() > 0;
+        match told {
+            raw_client::Told::Event { name, mut arguments } => {
+                if is_journaled {
+                    arguments.pop();
+                }
+                arguments.insert(0, name.into());
+                Some(Heard::Text(Value::from(arguments).to_string()))
+            }
+            raw_client::Told::Ack { answer, .. } => Some(Heard::Text(answer.to_string())),
+        }
+    }
+
+    fn job(&self) -> Option<JobId> {
+        self.job
+    }
+}
+
+/// Something happens to a job of a running server.
+async fn happen(server: &Running, job: JobId, step: Step) {
+    let store = server.store();
+    match step {
+        Step::Event(event) => drop(store.append(job, vec![event]).await.unwrap()),
+        Step::Progress(event) => store.tell(job, event),
+        Step::Command(command, results) => {
+            let change = Change { commands: vec![command], results, ..Change::default() };
+            store.change(job, None, change).await.unwrap();
+        }
+        other => panic!("{other:?} is no happening"),
     }
 }
 

@@ -383,7 +383,7 @@ mod tests {
     /// What the settling of an item brings: work for the next stage, or none.
     fn follower(stage: Stage) -> Option<Stage> {
         match stage {
-            Stage::Crawl | Stage::Render => None,
+            Stage::Crawl | Stage::Render | Stage::Company => None,
             Stage::Screenshot => Some(Stage::Ocr),
             Stage::Ocr => Some(Stage::Match),
             Stage::Match => Some(Stage::Render),

@@ -74,6 +74,7 @@ async fn house() -> House {
         blobs: blobs.clone(),
         pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },
+        company_workers: 8,
         max_upload: 100_000,
         ocr_wait: config.ocr.wait,
         max_age: config.objects.max_age,

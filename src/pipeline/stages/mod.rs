@@ -2,6 +2,7 @@
 //!
 //! To add a stage: its file here, its line in each of the two matches, its row in [`crate::job::Stage`].
 
+mod company;
 mod crawl;
 mod match_products;
 mod ocr;
@@ -57,6 +58,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         Stage::Ocr => ocr::run(context, task).await,
         Stage::Match => match_products::run(context, task).await,
         Stage::Render => render_label::run(context, task).await,
+        Stage::Company => company::run(context, task).await,
     }
 }
 
@@ -68,6 +70,7 @@ pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
         Stage::Ocr => ocr::given_up(task, why),
         Stage::Match => match_products::given_up(task, why),
         Stage::Render => render_label::given_up(task, why),
+        Stage::Company => company::given_up(task, why),
     }
 }
 

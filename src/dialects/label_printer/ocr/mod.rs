@@ -200,6 +200,7 @@ impl Reading {
             match_threshold: api.limits.match_threshold,
             matching: MatchOptions::default(),
             crawl: CrawlOptions::default(),
+            companies: None,
         };
         let mut tasks = Vec::with_capacity(stored.len());
         let mut rows = Vec::with_capacity(stored.len() * 3);
