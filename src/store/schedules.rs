@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, jobs};
 use crate::{
     event::{Anything, Severity, SystemNotification, Timestamp, format_timestamp},
-    job::{ANONYMOUS, Code, JobId, JobRequest, Overlap, Rejection, RequestLimits, Timing},
+    job::{Code, JobId, JobRequest, Overlap, Rejection, RequestLimits, Timing},
 };
 
 /// Schedules of one owner at the most.
@@ -25,6 +25,7 @@ const ROUND: usize = 100;
 /// A schedule to be made.
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
+    pub owner: String,
     pub name: String,
     pub cron: String,
     pub timezone: String,
@@ -94,7 +95,7 @@ impl Store {
              WHERE (SELECT count(*) FROM schedules WHERE owner = $2) < $10 RETURNING *",
         )
         .bind(Uuid::now_v7())
-        .bind(ANONYMOUS)
+        .bind(&new.owner)
         .bind(&new.name)
         .bind(&new.cron)
         .bind(&new.timezone)
@@ -123,12 +124,10 @@ impl Store {
         Ok(())
     }
 
-    /// All schedules, oldest first.
-    pub async fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM schedules WHERE owner = $1 ORDER BY created_at, id")
-            .bind(ANONYMOUS)
-            .fetch_all(&self.pool)
-            .await?;
+    /// An owner's schedules, or all, oldest first.
+    pub async fn schedules(&self, only: Option<&str>) -> Result<Vec<Schedule>, StoreError> {
+        let query = "SELECT * FROM schedules WHERE $1::text IS NULL OR owner = $1 ORDER BY created_at, id";
+        let rows = sqlx::query(query).bind(only).fetch_all(&self.pool).await?;
         rows.iter().map(schedule).collect()
     }
 
@@ -234,7 +233,7 @@ impl Store {
                     .execute(&mut *tx)
                     .await?;
                 tx.commit().await?;
-                self.notify(skipped(&due, open));
+                self.notify(&due.owner, skipped(&due, open));
                 continue;
             }
             match self.new_job(due.job, limits, &due.owner).await {

@@ -369,7 +369,7 @@ impl<F: Frontend> Pure<F> {
             .zip(first..)
             .map(|(event, seq)| {
                 let (kind, payload) = (event.kind().wire_name().into(), event.encode(Some(job), at));
-                Arc::new(Recorded { position: seq.into(), job, seq, kind, payload, at })
+                Arc::new(Recorded { position: seq.into(), job, seq, kind, payload, at, owner: None })
             })
             .collect();
         self.events.extend(recorded.clone());
@@ -416,7 +416,8 @@ impl<F: Frontend> Talk for Pure<F> {
             Step::Progress(event) => {
                 let job = self.job.as_ref().unwrap().id;
                 let payload = event.encode(Some(job), DateTime::UNIX_EPOCH);
-                let progress = vec![Arc::new(Transient { job: Some(job), kind: event.kind(), payload })];
+                let progress =
+                    vec![Arc::new(Transient { job: Some(job), owner: None, kind: event.kind(), payload })];
                 self.tell(News { events: Vec::new(), progress });
             }
             Step::Command(command, results) => {
