@@ -23,6 +23,7 @@ mod match_rules;
 mod page_settings;
 mod print_layouts;
 mod products;
+mod projects;
 mod retention;
 mod retry;
 mod rows;
@@ -62,6 +63,7 @@ pub use library::{
 pub use match_rules::{match_rules, match_rules_of};
 pub use print_layouts::PrintLayout;
 pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
+pub use projects::{Project, ProjectFields, run_id};
 pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};
