@@ -4,11 +4,13 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use jobcast::store::WorkOutcome;
 use reqwest::{Method, multipart};
 use serde_json::{Map, Value, json};
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     support::{Running, answer, soon},
     transcripts::connect,
+    workers::{Caller, taking_tokens, token},
 };
 
 const SRT: &str = "1\n00:00:01,000 --> 00:00:04,000\nANNA: Welcome to the garden. Today we plant tomatoes.\n\n\
@@ -180,5 +182,61 @@ async fn sockets_that_come_and_go_all_the_time_cost_nobody_a_job() {
         let stats: Value = serde_json::from_str(stats.to_text().unwrap()).unwrap();
         assert_eq!((&stats["type"], &stats["stats"]["completed"]), (&json!("stats_updated"), &json!(1)));
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_example_worker_runs_all_four_phases_and_only_the_owner_hears_of_it() {
+    let server = Running::start(taking_tokens()).await;
+    let ann = Caller::new(&server.base, "ann", "jobs:read jobs:write");
+    let mut page = connect(&server, &format!("/api/ws/jobs?token={}", token("ann", "jobs:read"))).await;
+    let mut stranger = connect(&server, "/api/ws/jobs").await;
+    let request =
+        ann.request(Method::POST, "/api/upload/transcripts").multipart(form(&[("2WLI1209.srt", SRT)]));
+    let (_, sent) = answer(request.send().await.unwrap()).await;
+    let id = sent["files"][0]["job_id"].as_i64().unwrap();
+    let worker = Command::new("python3")
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/examples/transcripts.py"), "--once"])
+        .env("JOBCAST_URL", server.base.as_str())
+        .env("JOBCAST_KEY", token("robot", "work:transcript"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .kill_on_drop(true)
+        .status();
+    assert!(soon("the worker to end", worker).await.unwrap().success());
+    let last = loop {
+        let frame = soon("a frame", page.next()).await.unwrap().unwrap();
+        let frame: Value = serde_json::from_str(frame.to_text().unwrap()).unwrap();
+        if frame["type"] == "job_completed" {
+            break frame["job"].clone();
+        }
+    };
+    let (_, shown) = ann.get(&format!("/api/jobs/{id}")).await;
+    assert_eq!(shown, last, "the last frame is the job as it is");
+    assert_eq!(
+        (&shown["status"], &shown["word_count"], &shown["duration_minutes"]),
+        (&json!("completed"), &json!(26), &json!(2.5))
+    );
+    for phase in shown["phases"].as_array().unwrap() {
+        assert_eq!(phase["status"], "completed", "{phase}");
+        assert!(!phase["completed_at"].as_str().unwrap().ends_with('Z'), "{phase}");
+    }
+    let output = async |file: &str| {
+        let response =
+            ann.request(Method::GET, &format!("/api/jobs/{id}/outputs/{file}")).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{file}");
+        response.text().await.unwrap()
+    };
+    assert!(output("analyst_output.md").await.contains("| ANNA | 15 | 58 % |"));
+    assert!(output("formatter_output.md").await.contains("**BEN:**\n\nTomatoes need sun."));
+    assert!(output("seo_output.md").await.contains("garden, tomatoes"));
+    assert!(output("manager_output.md").await.contains("All is well."));
+    let manifest: Value = serde_json::from_str(&output("manifest.json").await).unwrap();
+    assert_eq!(manifest["files"].as_object().unwrap().len(), 4);
+    // Nobody else learns of it, through any door.
+    stranger.send(Message::text("ping")).await.unwrap();
+    let heard = soon("pong", stranger.next()).await.unwrap().unwrap();
+    assert_eq!(heard.to_text().unwrap(), "pong", "nothing came before");
+    assert_eq!(server.get(&format!("/api/jobs/{id}")).await.0, 404);
+    assert_eq!(server.get("/api/queue/stats").await.1["total"], 0);
     server.stop().await;
 }
