@@ -44,7 +44,7 @@ pub struct ProjectFields {
 pub fn run_id(project: Uuid, run: i32) -> JobId {
     match run {
         ..=1 => JobId(project),
-        run => JobId(project).derive("run", &run.to_string()),
+        run => JobId(JobId(project).derive("run", &run.to_string())),
     }
 }
 

@@ -8,6 +8,8 @@ use jobcast::{
     store::{NewApiKey, Outcome},
 };
 use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 
 use crate::{
     support::{Running, answer, folder, soon},
@@ -27,6 +29,17 @@ async fn worker_key(server: &Running) -> String {
     };
     server.store().add_api_key(new).await.unwrap();
     secret.text
+}
+
+/// What a page is told next.
+async fn heard(page: &mut WebSocketStream<TcpStream>) -> Value {
+    loop {
+        let frame = tokio::time::timeout(Duration::from_secs(60), page.next()).await;
+        let frame = frame.expect("a frame comes").expect("the connection stays").unwrap();
+        if frame.is_text() {
+            return serde_json::from_str(frame.to_text().unwrap()).unwrap();
+        }
+    }
 }
 
 async fn send(server: &Running, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
@@ -71,13 +84,7 @@ async fn a_whole_project_is_generated_and_works() {
     let worker = tokio::spawn(worker);
     let mut frames: Vec<Value> = Vec::new();
     while frames.last().is_none_or(|last| last["type"] != "completion") {
-        let frame = match tokio::time::timeout(Duration::from_secs(60), page.next()).await {
-            Ok(frame) => frame.unwrap().unwrap(),
-            Err(_) => panic!("nothing more after {frames:#?}"),
-        };
-        if frame.is_text() {
-            frames.push(serde_json::from_str(frame.to_text().unwrap()).unwrap());
-        }
+        frames.push(heard(&mut page).await);
     }
     let worker = soon("the worker's end", worker).await.unwrap().unwrap();
     assert!(worker.status.success(), "{}", String::from_utf8_lossy(&worker.stderr));
@@ -154,8 +161,7 @@ async fn a_whole_project_is_generated_and_works() {
     // Once more, and the page that stayed sees it begin.
     let (status, again) = server.post(&at("/regenerate"), &json!({})).await;
     assert_eq!((status, again["note"].is_string()), (200, true), "{again}");
-    let frame = soon("the next run", page.next()).await.unwrap().unwrap();
-    let frame: Value = serde_json::from_str(frame.to_text().unwrap()).unwrap();
+    let frame = heard(&mut page).await;
     assert_eq!((&frame["status"], &frame["progress"]), (&json!("in_progress"), &json!(10)));
     assert_eq!(server.get(&at("")).await.1["agent_logs"], json!([]));
     let claimed = server.store().claim_work(&["project".into()], "w").await.unwrap().unwrap();
@@ -163,8 +169,7 @@ async fn a_whole_project_is_generated_and_works() {
     server.store().report(&claimed.lease, None, Vec::new(), Some(failed)).await.unwrap();
     let mut last = Value::Null;
     while last["type"] != "completion" {
-        let frame = soon("the failure", page.next()).await.unwrap().unwrap();
-        last = serde_json::from_str(frame.to_text().unwrap()).unwrap();
+        last = heard(&mut page).await;
     }
     assert_eq!(last["success"], false);
     let (_, shown) = server.get(&at("")).await;
@@ -198,7 +203,7 @@ async fn projects_are_listed_changed_and_refused_in_the_pages_words() {
         (reqwest::Method::POST, "/api/projects", json!({ "name": " " }), 400),
         (reqwest::Method::POST, "/api/projects", json!({ "name": "a\u{0}" }), 400),
         (reqwest::Method::POST, "/api/projects", json!({ "name": "x".repeat(201) }), 400),
-        (reqwest::Method::PUT, &at, json!({ "target_platforms": "react" }), 400),
+        (reqwest::Method::PUT, at.as_str(), json!({ "target_platforms": "react" }), 400),
         (reqwest::Method::GET, "/api/projects/none", json!({}), 404),
         (
             reqwest::Method::POST,

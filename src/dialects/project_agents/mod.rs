@@ -153,7 +153,7 @@ struct Wish {
 /// Lists the caller's projects, newest first, at most 200; without their code, which is each project's own.
 #[utoipa::path(
     get, path = "/api/projects", operation_id = "list_projects", tag = "project agents",
-    responses((status = 200, body = Vec<Object>), (status = 401, body = DetailBody), (status = 403, body = DetailBody), (status = 503, body = DetailBody)),
+    responses((status = 200, body = Vec<Value>), (status = 401, body = DetailBody), (status = 403, body = DetailBody), (status = 503, body = DetailBody)),
 )]
 async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Value>, Refusal> {
     caller.require(Scope::Read)?;
@@ -173,7 +173,7 @@ async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Value>, Ref
 #[utoipa::path(
     post, path = "/api/projects", operation_id = "create_project", tag = "project agents", request_body = ProjectBody,
     responses(
-        (status = 200, body = Object), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
         (status = 403, body = DetailBody), (status = 413, body = DetailBody), (status = 422, body = DetailBody),
         (status = 429, body = DetailBody), (status = 503, body = DetailBody),
     ),
@@ -202,7 +202,7 @@ async fn create(
     get, path = "/api/projects/{id}", operation_id = "show_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Object), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
+        (status = 200, body = Value), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
         (status = 404, body = DetailBody), (status = 503, body = DetailBody),
     ),
 )]
@@ -218,7 +218,7 @@ async fn show(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<J
     put, path = "/api/projects/{id}", operation_id = "change_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")), request_body = ProjectChange,
     responses(
-        (status = 200, body = Object), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
         (status = 403, body = DetailBody), (status = 404, body = DetailBody), (status = 413, body = DetailBody),
         (status = 422, body = DetailBody), (status = 503, body = DetailBody),
     ),
@@ -252,7 +252,7 @@ async fn change(
     delete, path = "/api/projects/{id}", operation_id = "remove_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Object), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
+        (status = 200, body = Value), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
         (status = 404, body = DetailBody), (status = 503, body = DetailBody),
     ),
 )]
@@ -278,7 +278,7 @@ async fn remove(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result
     post, path = "/api/projects/{id}/generate", operation_id = "generate_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Object), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
         (status = 403, body = DetailBody), (status = 404, body = DetailBody),
         (status = 409, body = DetailBody, description = "It is being generated"),
         (status = 429, body = DetailBody, description = "Too many projects wait for their agents"),
@@ -296,7 +296,7 @@ async fn generate(State(api): State<Api>, caller: Caller, id: ProjectId) -> Resu
     post, path = "/api/projects/{id}/regenerate", operation_id = "regenerate_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Object), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
         (status = 403, body = DetailBody), (status = 404, body = DetailBody),
         (status = 409, body = DetailBody, description = "It is being generated"),
         (status = 429, body = DetailBody, description = "Too many projects wait for their agents"),
@@ -335,7 +335,7 @@ async fn begin(api: &Api, caller: &Caller, id: ProjectId) -> Result<Project, Ref
     get, path = "/api/projects/{id}/status", operation_id = "project_status", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Object), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
+        (status = 200, body = Value), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
         (status = 404, body = DetailBody), (status = 503, body = DetailBody),
     ),
 )]
@@ -352,7 +352,7 @@ async fn status(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result
     get, path = "/api/projects/{id}/code", operation_id = "project_code", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Object), (status = 400, body = DetailBody, description = "It is not generated yet"),
+        (status = 200, body = Value), (status = 400, body = DetailBody, description = "It is not generated yet"),
         (status = 401, body = DetailBody), (status = 403, body = DetailBody), (status = 404, body = DetailBody),
         (status = 503, body = DetailBody),
     ),
@@ -395,7 +395,7 @@ async fn download(State(api): State<Api>, caller: Caller, id: ProjectId) -> Resu
 /// The agents, in the order of their work.
 #[utoipa::path(
     get, path = "/api/agents/types", operation_id = "agent_types", tag = "project agents",
-    responses((status = 200, body = Object)),
+    responses((status = 200, body = Value)),
 )]
 async fn types() -> Json<Value> {
     Json(agents::types())
@@ -405,7 +405,7 @@ async fn types() -> Json<Value> {
 #[utoipa::path(
     post, path = "/api/agents/analyze", operation_id = "analyze_wish", tag = "project agents", request_body = Wish,
     responses(
-        (status = 200, body = Object), (status = 400, body = DetailBody), (status = 413, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 413, body = DetailBody),
         (status = 422, body = DetailBody),
     ),
 )]
