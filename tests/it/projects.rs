@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jobcast::{
     identity::key,
-    store::{NewApiKey, Outcome},
+    store::{NewApiKey, WorkOutcome},
 };
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
@@ -165,7 +165,7 @@ async fn a_whole_project_is_generated_and_works() {
     assert_eq!((&frame["status"], &frame["progress"]), (&json!("in_progress"), &json!(10)));
     assert_eq!(server.get(&at("")).await.1["agent_logs"], json!([]));
     let claimed = server.store().claim_work(&["project".into()], "w").await.unwrap().unwrap();
-    let failed = Outcome::Failed { error: "no room".into(), retry: false };
+    let failed = WorkOutcome::Failed { error: "no room".into(), retry: false };
     server.store().report(&claimed.lease, None, Vec::new(), Some(failed)).await.unwrap();
     let mut last = Value::Null;
     while last["type"] != "completion" {
@@ -221,7 +221,7 @@ async fn projects_are_listed_changed_and_refused_in_the_pages_words() {
     assert_eq!(claimed.work.input["name"], "One");
     server
         .store()
-        .report(&claimed.lease, None, Vec::new(), Some(Outcome::Finished(Map::new())))
+        .report(&claimed.lease, None, Vec::new(), Some(WorkOutcome::Finished(Map::new())))
         .await
         .unwrap();
     let (_, list) = server.get("/api/projects").await;
