@@ -3,7 +3,7 @@
 //! # The house
 //!
 //! ```text
-//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime, pipeline } ─▶ store ─▶ { job, print ─▶ label ─▶ product } ─▶ event
+//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime ─▶ identity, pipeline } ─▶ store ─▶ { job, print ─▶ label ─▶ product } ─▶ event
 //! ```
 //!
 //! An arrow means "may import"; `config` and `process` are leaves that everybody may use. `dialects` may use `http`'s
@@ -19,6 +19,7 @@
 //! | [`label`] | how labels are drawn: templates, codes, PNG and PDF. No I/O. |
 //! | [`print`] | where labels lie on sheets of paper, and PDFs of any length. No I/O. |
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
+//! | [`identity`] | who calls: tokens, and API keys. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
@@ -50,12 +51,15 @@
 //! * No SQL outside of [`store`]; no I/O, clock or async in [`event`], [`job`], [`label`], [`print`] and [`product`].
 //! * No event after a terminal one (`job:completed`, `job:failed`): what is tried again of a job that has ended is
 //!   another job.
+//! * Nobody learns of a job that is somebody else's, through any door, list, broadcast or object; a job's owner is the
+//!   caller that made it.
 //! * No task is claimed of a job that is paused, or that waits because its owner has enough jobs at work.
 //! * Locks in the database are taken in one order: an owner's slots or a schedule, a job's row, its tasks, the head of the
 //!   journal.
 //! * No object goes that a row names, and none stays that no row names: removing a job lists its objects in the same
 //!   transaction, and they are removed afterwards.
-//! * Nothing leaves this machine but through the guard ([`pipeline::tools::guard`]), be it the crawler or Chromium.
+//! * Nothing that a stranger names is asked for but through the guard ([`pipeline::tools::guard`]), be it by the crawler
+//!   or Chromium.
 //! * No queue without a bound, no outside program without a time limit, none that outlives this process.
 //! * A refusal is a row of [`job::Code`]; a setting is a line of `config/default.toml`.
 //!
@@ -74,6 +78,7 @@ pub mod config;
 pub mod dialects;
 pub mod event;
 pub mod http;
+pub mod identity;
 pub mod job;
 pub mod label;
 pub mod pipeline;

@@ -68,6 +68,18 @@ enum Verb {
         #[command(flatten)]
         server: commands::submit::ServerArgs,
     },
+    /// Make, list and revoke API keys of programs that call this server.
+    Key {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(subcommand)]
+        command: commands::key::KeyCommand,
+    },
+    /// Sign a token with the server's secret (auth.jwt_secret).
+    #[command(
+        after_help = "Examples:\n  JOBCAST__AUTH__JWT_SECRET=… jobcast token --sub 7 --ttl 1h\n  curl -H \"Authorization: Bearer $(jobcast --config my.toml token --sub ci --scope admin)\" localhost:3001/v1/jobs"
+    )]
+    Token(commands::token::TokenArgs),
     /// Read the settings as the server would and show them.
     CheckConfig {
         /// Show the reference with every setting and its default.
@@ -167,7 +179,9 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let flags = match &cli.command {
         Verb::Serve(serve) | Verb::Demo { serve, .. } => serve.flags(),
-        Verb::Migrate(database) | Verb::Verify { database, .. } => database.flags(),
+        Verb::Migrate(database) | Verb::Verify { database, .. } | Verb::Key { database, .. } => {
+            database.flags()
+        }
         _ => Vec::new(),
     };
     let mut config = Config::load(cli.config.as_deref(), std::env::vars(), flags)?;
@@ -191,6 +205,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let job = job.parse::<jobcast::job::JobId>()?;
             return Ok(follow::follow(&server.server, job, server.style()).await?.exit_code().into());
         }
+        Verb::Key { command, .. } => commands::key::run(config, command).await?,
+        Verb::Token(token) => commands::token::run(&config, &token)?,
         Verb::CheckConfig { defaults } => commands::check_config::run(&config, defaults)?,
         Verb::Contract { format } => commands::contract::run(format),
         Verb::Bench(bench) => return commands::bench::run(config, bench).await,

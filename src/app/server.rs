@@ -18,9 +18,10 @@ use url::Url;
 
 use super::demo_shop;
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Signed},
     dialects, http,
     http::{Api, Live, Pictures, Shell},
+    identity::Identity,
     job::RequestLimits,
     pipeline::{Context, Worker},
     realtime::{
@@ -31,7 +32,7 @@ use crate::{
     },
     store::{
         Blobs, Store, StoreError,
-        embedded::{Durability, Postgres},
+        embedded::{Durability, EmbeddedError, Postgres},
     },
 };
 
@@ -49,6 +50,8 @@ const LONGEST_ROUND: Duration = Duration::from_secs(3600);
 const OBJECTS_ROUND: Duration = Duration::from_secs(30);
 /// How often schedules are looked at; a run is so late at the most.
 const SCHEDULES_ROUND: Duration = Duration::from_secs(2);
+/// Shorter secrets than HS256's own length are warned of.
+const SHORT_SECRET: usize = 32;
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
@@ -73,6 +76,7 @@ pub struct Server {
     work: Option<JoinHandle<()>>,
     stream: AbortOnDropHandle<()>,
     sessions: AbortOnDropHandle<()>,
+    revocations: AbortOnDropHandle<()>,
     retention: AbortOnDropHandle<()>,
     schedules: AbortOnDropHandle<()>,
     drain: Duration,
@@ -103,6 +107,9 @@ impl Server {
             given => Url::parse(given)?,
         };
         warn_of_unsafe_settings(&config, &listeners);
+        if config.objects.signed == Signed::Never && config.auth.takes_tokens() {
+            config.objects.signed = Signed::Offered;
+        }
         if config.server.demo_shop {
             config.crawler.allow_origins.push(local.clone());
         }
@@ -128,8 +135,15 @@ impl Server {
             Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
         let retention = tokio::spawn(tidy_up(store.clone(), blobs.clone(), config.database.clone()));
         let retention = AbortOnDropHandle::new(retention);
-        let (socket_service, sockets) =
-            socketio::start(hub.clone(), sessions, blobs.addresses().clone(), &config.realtime);
+        let (identity, revocations) = Identity::start(store.clone(), &config.auth).await?;
+        let (socket_service, sockets) = socketio::start(
+            hub.clone(),
+            sessions,
+            identity.clone(),
+            blobs.addresses().clone(),
+            &config.server.cors_origins,
+            &config.realtime,
+        );
 
         let raw_sockets = RawSockets::new(hub.clone(), &config);
         let ready = Arc::new(AtomicBool::new(true));
@@ -146,6 +160,7 @@ impl Server {
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
+            identity,
             pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
             public_base: public.as_str().trim_end_matches('/').into(),
             label_list: config.server.label_list,
@@ -164,7 +179,7 @@ impl Server {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));
         }
-        let mut shell = Shell::new(routes, api, socket_service, &config.server);
+        let mut shell = Shell::new(routes, api, dialects::refuse, socket_service, &config.server);
         if config.server.demo_shop {
             shell = shell.nest(DEMO_SHOP, demo_shop::router());
         }
@@ -198,6 +213,7 @@ impl Server {
             work,
             stream,
             sessions: session_keeper,
+            revocations,
             retention,
             schedules,
             drain: config.realtime.drain,
@@ -293,6 +309,7 @@ impl Server {
         }
         self.stream.abort();
         self.sessions.abort();
+        self.revocations.abort();
         self.retention.abort();
         let _ = timeout(patience, self.store.close()).await;
         if let Some(postgres) = self.postgres {
@@ -326,6 +343,19 @@ pub async fn database(
     })?;
     use sqlx::ConnectOptions as _;
     Ok((options.log_statements(tracing::log::LevelFilter::Trace), None))
+}
+
+/// The same beside a server that may be running: its embedded database is joined.
+pub async fn database_at_hand(
+    config: &Config,
+    data_dir: &Path,
+) -> anyhow::Result<(PgConnectOptions, Option<Postgres>)> {
+    match database(config, data_dir).await {
+        Err(error) if matches!(error.downcast_ref(), Some(EmbeddedError::InUse(_))) => {
+            Ok((Postgres::options_of_running(data_dir, &config.database.run_as)?, None))
+        }
+        other => other,
+    }
 }
 
 async fn watch_database(postgres: Option<&Postgres>) {
@@ -415,9 +445,14 @@ fn address_of(bound: SocketAddr) -> anyhow::Result<Url> {
 fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
     let beyond =
         |listener: &TcpListener| listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
-    if listeners.iter().any(beyond) {
+    if config.auth.anonymous && listeners.iter().any(beyond) {
         tracing::warn!(
-            "everybody who reaches this port may start, see and cancel jobs: there is no log-in; put a proxy with one in front"
+            "everybody who reaches this port may start jobs, and see and cancel those that were started without a token: auth.anonymous is on; turn it off, or put a proxy with a log-in in front"
+        );
+    }
+    if (1..SHORT_SECRET).contains(&config.auth.jwt_secret.len()) {
+        tracing::warn!(
+            "auth.jwt_secret has fewer than {SHORT_SECRET} characters: who guesses it can be anybody; set a longer one"
         );
     }
     if config.server.cors_origins.iter().any(|origin| origin == "*") {

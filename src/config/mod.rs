@@ -30,6 +30,7 @@ const ENV_PREFIX: &str = "JOBCAST__";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     pub server: Server,
+    pub auth: Auth,
     pub database: Database,
     pub objects: Objects,
     pub realtime: Realtime,
@@ -64,6 +65,40 @@ pub enum LabelList {
     Array,
     /// An object with the labels, their number and the page.
     Page,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Auth {
+    pub anonymous: bool,
+    pub jwt_secret: String,
+    pub jwks: String,
+    #[serde(with = "humantime_serde")]
+    pub jwks_pause: Duration,
+    pub issuer: String,
+    pub audience: String,
+    #[serde(with = "humantime_serde")]
+    pub leeway: Duration,
+    #[serde(with = "humantime_serde")]
+    pub recheck: Duration,
+}
+
+// The secret is one.
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth")
+            .field("anonymous", &self.anonymous)
+            .field("jwks", &self.jwks)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Whether anybody can come with a token.
+    pub fn takes_tokens(&self) -> bool {
+        !self.jwt_secret.is_empty() || !self.jwks.is_empty()
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -120,8 +155,10 @@ impl std::fmt::Debug for Objects {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signed {
-    /// Who knows an address may use it for ever.
+    /// Who knows an address may use it for ever, if the object is of a job of nobody in particular.
     Never,
+    /// The same, but addresses carry signatures, which pages need for objects of jobs that are somebody's.
+    Offered,
     /// This server checks.
     Always,
     /// The bucket checks: clients fetch from it.
@@ -324,6 +361,9 @@ impl Config {
             );
         }
         for (name, value, least, most) in [
+            ("auth.jwks_pause in seconds", self.auth.jwks_pause.as_secs(), 1, 86_400),
+            ("auth.leeway in seconds", self.auth.leeway.as_secs(), 0, 3_600),
+            ("auth.recheck in seconds", self.auth.recheck.as_secs(), 1, 3_600),
             ("database.max_connections", u64::from(self.database.max_connections), 4, 1000),
             (
                 "database.keep_idempotency_keys in seconds",

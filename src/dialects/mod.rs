@@ -4,9 +4,15 @@ pub mod domain_scraper;
 pub mod label_printer;
 pub mod plain;
 
+use axum::{
+    Json,
+    http::{StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{http::Api, realtime::websocket::RawSockets, store::Addresses};
+use crate::{http::Api, job::Rejection, realtime::websocket::RawSockets, store::Addresses};
 
 /// The routes of every dialect. To drop one, delete its folder and its line.
 pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api> {
@@ -14,4 +20,34 @@ pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api>
         .merge(plain::routes(sockets, addresses))
         .merge(domain_scraper::routes(sockets))
         .merge(label_printer::routes())
+}
+
+/// What stands behind `/api/` in the label printer's paths.
+const LABEL_PRINTER: [&str; 10] = [
+    "labels",
+    "excel",
+    "print",
+    "templates",
+    "crawler",
+    "ocr",
+    "automation",
+    "articles",
+    "images",
+    "test-websocket",
+];
+
+/// How a caller who may not come in hears it, in the words of the dialect that the path belongs to; `None` for the
+/// server's own.
+pub fn refuse(uri: &Uri, rejection: &Rejection) -> Option<Response> {
+    let path = uri.path();
+    let first = path.strip_prefix("/api/").and_then(|rest| rest.split('/').next());
+    let detail = || {
+        let status = StatusCode::from_u16(rejection.code.http_status()).unwrap_or(StatusCode::FORBIDDEN);
+        (status, Json(json!({ "detail": rejection.message }))).into_response()
+    };
+    match first {
+        Some(first) if LABEL_PRINTER.contains(&first) => Some(label_printer::refuse(uri, rejection)),
+        Some(_) => Some(detail()),
+        None => path.starts_with("/ws/").then(detail),
+    }
 }

@@ -94,7 +94,7 @@ impl IntoResponse for Error {
         if code == Code::Unavailable {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        response
+        super::caller::challenge(code, response)
     }
 }
 

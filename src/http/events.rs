@@ -1,6 +1,11 @@
 //! `/v1/jobs/{id}/events`: one job's events by page, by long-poll and as a stream; the same seqs through each.
 
-use std::{borrow::Cow, convert::Infallible, time::Duration};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     Json as Answer,
@@ -14,16 +19,17 @@ use axum::{
 use futures_util::{StreamExt as _, stream};
 use humantime_serde::re::humantime::parse_duration;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use utoipa::IntoParams;
 
 use super::{
     Api,
+    caller::Caller,
     error::{Error, ErrorBody, Named},
     jobs::{MAX_PAGE, bad},
     reader::{News, Reader},
 };
-use crate::job::JobId;
+use crate::job::{JobId, Rejection};
 
 /// The longest wait that a long-poll may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -62,6 +68,7 @@ pub struct EventsQuery {
 )]
 pub async fn get(
     State(api): State<Api>,
+    caller: Caller,
     Named(id): Named,
     headers: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
@@ -79,12 +86,13 @@ pub async fn get(
             bad(format!("after must be from 0, limit from 1 to {MAX_PAGE}, wait at most {most}s.")).into()
         );
     }
+    api.admit(&caller, job).await?;
     if wants_stream(&headers) {
         let after = last_event_id(&headers)?.unwrap_or(after);
-        return stream(&api, job, after).await;
+        return stream(&api, &caller, job, after).await;
     }
     if !wait.is_zero() {
-        await_news(&api, job, after, wait.min(api.live.longest_wait)).await?;
+        await_news(&api, &caller, job, after, wait.min(api.live.longest_wait)).await?;
     }
     page(&api, job, after, limit).await
 }
@@ -120,25 +128,25 @@ async fn page(api: &Api, job: JobId, after: i32, limit: i64) -> Result<Response,
 }
 
 /// Returns when there is something behind a seq or nothing more to come, or when the wait is over.
-async fn await_news(api: &Api, job: JobId, after: i32, wait: Duration) -> Result<(), Error> {
+async fn await_news(api: &Api, caller: &Caller, job: JobId, after: i32, wait: Duration) -> Result<(), Error> {
     let head = api.store.head(job).await?;
     if head.seq > after || head.status.is_ended() {
         return Ok(());
     }
-    let mut reader = Reader::open(&api.live, job, after).await?;
+    let mut reader = Reader::open(&api.live, caller, job, after).await?;
     let news = async { while reader.next().await.is_some_and(|news| matches!(news, News::Progress(_))) {} };
     let _ = tokio::time::timeout(wait, api.live.stop.run_until_cancelled(news)).await;
     Ok(())
 }
 
-/// The events behind a seq, past and coming, until the job or this server ends.
-async fn stream(api: &Api, job: JobId, after: i32) -> Result<Response, Error> {
+/// The events behind a seq, past and coming, until the job, the caller's right to hear them, or this server ends.
+async fn stream(api: &Api, caller: &Caller, job: JobId, after: i32) -> Result<Response, Error> {
     let is_ended = api.store.head(job).await?.status.is_ended();
     if is_ended && api.store.events(job, after, 1).await?.is_empty() {
         // Tells a page's EventSource not to come back.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let reader = Reader::open(&api.live, job, after).await?;
+    let reader = Reader::open(&api.live, caller, job, after).await?;
     let addresses = api.blobs.addresses().clone();
     let opening = stream::once(std::future::ready(Ok::<_, Infallible>(sse::Event::default().retry(RETRY))));
     let events = stream::unfold((reader, api.live.stop.clone()), move |(mut reader, stop)| {
@@ -148,6 +156,22 @@ async fn stream(api: &Api, job: JobId, after: i32) -> Result<Response, Error> {
             Some((Ok(news.frame(&addresses)), (reader, stop)))
         }
     });
+    let (told, over) = (Arc::new(OnceLock::new()), api.identity.until_over(caller));
+    let until = {
+        let told = told.clone();
+        async move {
+            let _ = told.set(over.await);
+        }
+    };
+    // Why it ended, if the job did not: the page's EventSource comes back with the same token and is refused.
+    let reason = stream::once(async move {
+        let rejection: Option<&Rejection> = told.get();
+        rejection.map(|Rejection { code, message }| {
+            let data = json!({ "code": code.word(), "message": message }).to_string();
+            Ok(sse::Event::default().event("unauthenticated").data(data))
+        })
+    });
+    let events = events.take_until(Box::pin(until)).chain(reason.filter_map(std::future::ready));
     let body = Sse::new(opening.chain(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // A proxy that collects the answer would hold it back for ever.
     Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], body).into_response())

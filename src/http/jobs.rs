@@ -12,7 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    error::{Error, ErrorBody, Json, Named},
+    caller::{Caller, OwnJob},
+    error::{Error, ErrorBody, Json},
     once::{REPLAYED, once_key},
 };
 use crate::{
@@ -93,11 +94,12 @@ impl Submission {
 )]
 pub async fn submit(
     State(api): State<Api>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<Submission>,
 ) -> Result<Response, Error> {
     let once = once_key(&headers, &[&json!("POST /v1/jobs"), &json!(body)])?;
-    let made = api.store.submit_once(body.request()?, &api.limits, once.as_ref()).await?;
+    let made = api.store.submit_once(body.request()?, caller.subject(), &api.limits, once.as_ref()).await?;
     let mut answer = created(&api, made.job).await?;
     if made.replayed {
         answer.headers_mut().insert(REPLAYED.0, REPLAYED.1);
@@ -132,13 +134,14 @@ pub struct ListQuery {
     status: Option<String>,
 }
 
-/// Lists jobs, newest first.
+/// Lists the caller's jobs, newest first; everybody's for an admin.
 #[utoipa::path(
     get, path = "/v1/jobs", tag = "jobs", params(ListQuery),
     responses((status = 200, body = Value), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)),
 )]
 pub async fn list(
     State(api): State<Api>,
+    caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
     let Query(query) =
@@ -154,7 +157,7 @@ pub async fn list(
             Some(Status::from_word(word).ok_or_else(|| bad(format!("There is no status {word:?}.")))?)
         }
     };
-    let (jobs, total) = api.store.jobs(Page { limit, offset, status }).await?;
+    let (jobs, total) = api.store.jobs(caller.sees_only(), Page { limit, offset, status }).await?;
     let ids: Vec<JobId> = jobs.iter().map(|record| record.job.id).collect();
     let places = api.store.places(&ids).await?;
     let jobs: Vec<Value> =
@@ -172,8 +175,8 @@ pub async fn list(
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn show(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
-    shown(&api, id.parse()?).await
+pub async fn show(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Answer<Value>, Error> {
+    shown(&api, id).await
 }
 
 /// What may be changed about a job.
@@ -200,10 +203,9 @@ pub struct JobChange {
 )]
 pub async fn change(
     State(api): State<Api>,
-    Named(id): Named,
+    OwnJob(id): OwnJob,
     Json(change): Json<JobChange>,
 ) -> Result<Answer<Value>, Error> {
-    let id: JobId = id.parse()?;
     api.store.prioritise(id, Priority::new(change.priority)?).await?;
     shown(&api, id).await
 }
@@ -219,8 +221,8 @@ pub async fn change(
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn remove(State(api): State<Api>, Named(id): Named) -> Result<StatusCode, Error> {
-    api.remove(id.parse()?).await?;
+pub async fn remove(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<StatusCode, Error> {
+    api.remove(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -235,8 +237,7 @@ pub async fn remove(State(api): State<Api>, Named(id): Named) -> Result<StatusCo
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn cancel(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
-    let id: JobId = id.parse()?;
+pub async fn cancel(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Answer<Value>, Error> {
     api.store.cancel(id).await?;
     shown(&api, id).await
 }
@@ -252,8 +253,7 @@ pub async fn cancel(State(api): State<Api>, Named(id): Named) -> Result<Answer<V
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn pause(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
-    let id: JobId = id.parse()?;
+pub async fn pause(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Answer<Value>, Error> {
     api.store.pause(id).await?;
     shown(&api, id).await
 }
@@ -269,8 +269,7 @@ pub async fn pause(State(api): State<Api>, Named(id): Named) -> Result<Answer<Va
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn resume(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
-    let id: JobId = id.parse()?;
+pub async fn resume(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Answer<Value>, Error> {
     api.store.resume(id).await?;
     shown(&api, id).await
 }
@@ -289,8 +288,7 @@ pub async fn resume(State(api): State<Api>, Named(id): Named) -> Result<Answer<V
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn retry(State(api): State<Api>, Named(id): Named) -> Result<Response, Error> {
-    let id: JobId = id.parse()?;
+pub async fn retry(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Response, Error> {
     match api.store.retry(id).await? {
         Retried::Same(_) => Ok(shown(&api, id).await?.into_response()),
         Retried::New(job) => created(&api, job).await,

@@ -26,7 +26,7 @@ use url::Url;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use caller::Caller;
+pub use caller::{Caller, Refuse};
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
@@ -37,7 +37,8 @@ pub use server::{Shell, serve};
 
 use crate::{
     config::LabelList,
-    job::{JobId, RequestLimits},
+    identity::Identity,
+    job::{JobId, Principal, Rejection, RequestLimits},
     store::{Blobs, Store, StoreError},
 };
 
@@ -46,6 +47,8 @@ use crate::{
 pub struct Api {
     pub store: Store,
     pub blobs: Blobs,
+    /// Tells who calls.
+    pub identity: Arc<Identity>,
     /// In other sizes and formats.
     pub pictures: Pictures,
     /// Where clients reach this server, without a slash at its end.
@@ -99,6 +102,17 @@ pub fn routes() -> OpenApiRouter<Api> {
 }
 
 impl Api {
+    /// Makes sure that a caller may know of a job.
+    ///
+    /// # Errors
+    /// [`Code::JobNotFound`](crate::job::Code::JobNotFound), for one of somebody else's too.
+    pub async fn admit(&self, caller: &Principal, job: JobId) -> Result<(), StoreError> {
+        match caller.sees(&self.store.owner(job).await?) {
+            true => Ok(()),
+            false => Err(Rejection::job_not_found(job).into()),
+        }
+    }
+
     /// Removes a job that has ended, and its objects.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::{
         Path, Query, State,
@@ -19,14 +19,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
+    caller::Caller,
     error::Error,
     pictures::{missing, no_object},
     transform::Transform,
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, Rejection},
-    store::{Artifact, Showing, disposition},
+    job::{ANONYMOUS, Code, Principal, Rejection},
+    store::{Artifact, Denied, Showing, disposition},
 };
 
 /// Longest key that is looked up.
@@ -85,9 +86,21 @@ impl Wanted {
         Showing { transform, download: &self.download }
     }
 
-    /// The object, made if it has to be.
-    async fn find(&self, api: &Api) -> Result<(Artifact, Artifact), Rejection> {
-        let source = api.store.artifact(&self.key).await.map_err(super::internal)?.ok_or_else(no_object)?;
+    /// The object, made if it has to be. `signed` says that whoever asks has been given its address; else it must be an
+    /// object of a job that the caller may know of.
+    async fn find(
+        &self,
+        api: &Api,
+        signed: bool,
+        caller: Option<&Principal>,
+    ) -> Result<(Artifact, Artifact), Rejection> {
+        let found = api.store.owned_artifact(&self.key).await.map_err(super::internal)?;
+        let (source, owner) = found.ok_or_else(no_object)?;
+        // What nobody in particular made is nobody's secret, where anybody may come in.
+        let public = owner == ANONYMOUS && api.identity.allows_anonymous();
+        if !signed && !public && !caller.is_some_and(|caller| caller.sees(&owner)) {
+            return Err(no_object());
+        }
         let shown = match self.transform {
             Some(transform) => api.pictures.get(&source, transform).await?,
             None => source.clone(),
@@ -151,6 +164,7 @@ fn invalid(message: String) -> Rejection {
 )]
 pub async fn get(
     State(api): State<Api>,
+    caller: Option<Extension<Caller>>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<CdnQuery>, QueryRejection>,
     headers: HeaderMap,
@@ -161,13 +175,28 @@ pub async fn get(
     let wanted = Wanted::read(key, query.tr, query.download)?;
     let transform = wanted.transform();
     let expires = query.expires.and_then(|text| text.parse().ok());
-    let left = api
-        .blobs
-        .addresses()
-        .check(&wanted.key, wanted.showing(&transform), expires, query.signature.as_deref())
-        .map_err(|denied| Rejection::new(Code::Forbidden, denied.to_string()))?;
-    let (source, shown) = wanted.find(&api).await?;
-    let kept = left.map_or(Kept::ForEver, Kept::Until);
+    let caller = caller.as_deref();
+    let signed = api.blobs.addresses().check(
+        &wanted.key,
+        wanted.showing(&transform),
+        expires,
+        query.signature.as_deref(),
+    );
+    let (signed, kept) = match signed {
+        Ok(Some(left)) => (true, Kept::Until(left)),
+        Ok(None) => (false, Kept::ForEver),
+        // Who may see the job needs no signature.
+        Err(Denied::Unsigned) if caller.is_some_and(|caller| !caller.is_anonymous()) => {
+            (false, Kept::ForEver)
+        }
+        Err(denied) => return Err(Rejection::new(Code::Forbidden, denied.to_string()).into()),
+    };
+    let (source, shown) = wanted.find(&api, signed, caller.map(|caller| &**caller)).await?;
+    // A cache in between must not give it to others.
+    let kept = match kept {
+        Kept::ForEver if caller.is_some_and(|caller| !caller.is_anonymous()) => Kept::Until(api.max_age),
+        kept => kept,
+    };
     let served = serve(&api, &shown, &headers, kept, &wanted.download).await;
     match (served, wanted.transform) {
         (Err(Rejection { code: Code::RouteNotFound, .. }), Some(transform)) => {
@@ -285,12 +314,13 @@ pub struct Described {
 )]
 pub async fn show(
     State(api): State<Api>,
+    caller: Caller,
     query: Result<Query<ObjectQuery>, QueryRejection>,
 ) -> Result<Json<Described>, Error> {
     let Query(query) =
         query.map_err(|error| invalid(format!("The query cannot be read: {}.", error.body_text())))?;
     let mut wanted = Wanted::read(query.key, query.tr, query.download)?;
-    let (source, shown) = wanted.find(&api).await?;
+    let (source, shown) = wanted.find(&api, false, Some(&caller)).await?;
     if !wanted.download.is_empty() {
         // The bucket is told the name as it is to be; this server would make it so itself.
         wanted.download = with_ending(&wanted.download, &shown.content_type);

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use crate::{
     config::Config,
-    job::{Code, JobId, Rejection},
+    job::{Code, JobId, Principal, Rejection},
     realtime::hub::{ClientId, Door, Events, Hub, Outlet, Past, Progress, Sent, Standing},
     store::{Addresses, Recorded, Transient},
 };
@@ -49,8 +49,13 @@ impl Live {
 
 impl Live {
     /// Waits for a job's end, for so long at the most and no longer than a request may; returns whether it came.
-    pub async fn until_ended(&self, job: JobId, wait: Duration) -> Result<bool, Rejection> {
-        let mut reader = Reader::open(self, job, 0).await.map_err(Error::rejection)?;
+    pub async fn until_ended(
+        &self,
+        viewer: &Principal,
+        job: JobId,
+        wait: Duration,
+    ) -> Result<bool, Rejection> {
+        let mut reader = Reader::open(self, viewer, job, 0).await.map_err(Error::rejection)?;
         let end = async { while reader.next().await.is_some() {} };
         let waited = tokio::time::timeout(wait.min(self.longest_wait), self.stop.run_until_cancelled(end));
         Ok(matches!(waited.await, Ok(Some(()))))
@@ -92,18 +97,19 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Follows a job behind a seq.
+    /// Follows a job behind a seq, for somebody who may know of it.
     ///
     /// # Errors
     /// [`Code::JobNotFound`]; [`Code::Unavailable`] when this process serves as many readers as it may.
-    pub async fn open(live: &Live, job: JobId, after: i32) -> Result<Reader, Error> {
+    pub async fn open(live: &Live, viewer: &Principal, job: JobId, after: i32) -> Result<Reader, Error> {
         let permit = live.places.clone().try_acquire_owned().map_err(|_| {
             let message = "This server follows jobs for as many clients as it may; try again in a moment.";
             Rejection::new(Code::Unavailable, message)
         })?;
         let (sender, news) = mpsc::channel(WAITING);
         let mailbox = Mailbox { job, told: AtomicI32::new(after), sender };
-        let client = live.hub.register(Arc::new(mailbox), Standing::new(live.hub.delivered()));
+        let client =
+            live.hub.register(Arc::new(mailbox), Standing::new(live.hub.delivered()).of(viewer.clone()));
         let reader = Reader { news, over: false, hub: live.hub.clone(), client, _permit: permit };
         // No session knows of it: it comes back with the seq that it knows.
         live.hub.subscribe(client, job, Door::Job, Past::After(after), async |_| Ok(())).await?;
@@ -189,7 +195,7 @@ mod tests {
         let recorded = events.map(|(job, seq, kind)| {
             let payload = serde_json::value::to_raw_value("").unwrap();
             let at = chrono::DateTime::UNIX_EPOCH;
-            Arc::new(Recorded { position: 1, job, seq, kind: kind.into(), payload, at })
+            Arc::new(Recorded { position: 1, job, seq, kind: kind.into(), payload, at, owner: None })
         });
         Told::live(recorded.into())
     }

@@ -2,8 +2,8 @@
 
 use axum::{
     Json as Answer,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Api,
+    caller::Caller,
     error::{Error, ErrorBody, Json, Named},
     jobs::{Submission, bad, created},
 };
@@ -77,8 +78,13 @@ pub struct SchedulePatch {
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn create(State(api): State<Api>, Json(body): Json<ScheduleBody>) -> Result<Response, Error> {
+pub async fn create(
+    State(api): State<Api>,
+    caller: Caller,
+    Json(body): Json<ScheduleBody>,
+) -> Result<Response, Error> {
     let new = NewSchedule {
+        owner: caller.subject().to_owned(),
         name: name(body.name)?,
         cron: body.cron,
         timezone: body.timezone.unwrap_or_else(|| "UTC".into()),
@@ -93,13 +99,13 @@ pub async fn create(State(api): State<Api>, Json(body): Json<ScheduleBody>) -> R
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
 }
 
-/// Lists the schedules, oldest first.
+/// Lists the caller's schedules, oldest first; everybody's for an admin.
 #[utoipa::path(
     get, path = "/v1/schedules", tag = "schedules",
     responses((status = 200, body = Value), (status = 503, body = ErrorBody)),
 )]
-pub async fn list(State(api): State<Api>) -> Result<Answer<Value>, Error> {
-    let schedules: Vec<Value> = api.store.schedules().await?.iter().map(describe).collect();
+pub async fn list(State(api): State<Api>, caller: Caller) -> Result<Answer<Value>, Error> {
+    let schedules: Vec<Value> = api.store.schedules(caller.sees_only()).await?.iter().map(describe).collect();
     Ok(Answer(json!({ "total": schedules.len(), "schedules": schedules })))
 }
 
@@ -109,8 +115,8 @@ pub async fn list(State(api): State<Api>) -> Result<Answer<Value>, Error> {
     params(("id" = String, Path, description = "The schedule's id")),
     responses((status = 200, body = Value), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)),
 )]
-pub async fn show(State(api): State<Api>, Named(id): Named) -> Result<Answer<Value>, Error> {
-    Ok(Answer(describe(&api.store.schedule(parse(&id)?).await?)))
+pub async fn show(OwnSchedule(schedule): OwnSchedule) -> Result<Answer<Value>, Error> {
+    Ok(Answer(describe(&schedule)))
 }
 
 /// Changes a schedule; what is not said stays as it is.
@@ -127,7 +133,7 @@ pub async fn show(State(api): State<Api>, Named(id): Named) -> Result<Answer<Val
 )]
 pub async fn change(
     State(api): State<Api>,
-    Named(id): Named,
+    OwnSchedule(schedule): OwnSchedule,
     Json(patch): Json<SchedulePatch>,
 ) -> Result<Answer<Value>, Error> {
     let change = ScheduleChange {
@@ -138,7 +144,7 @@ pub async fn change(
         enabled: patch.enabled,
         overlap: patch.overlap,
     };
-    Ok(Answer(describe(&api.store.change_schedule(parse(&id)?, change, &api.limits).await?)))
+    Ok(Answer(describe(&api.store.change_schedule(schedule.id, change, &api.limits).await?)))
 }
 
 /// Removes a schedule; the jobs that it made stay.
@@ -151,8 +157,8 @@ pub async fn change(
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn remove(State(api): State<Api>, Named(id): Named) -> Result<StatusCode, Error> {
-    api.store.remove_schedule(parse(&id)?).await?;
+pub async fn remove(State(api): State<Api>, OwnSchedule(schedule): OwnSchedule) -> Result<StatusCode, Error> {
+    api.store.remove_schedule(schedule.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -168,9 +174,26 @@ pub async fn remove(State(api): State<Api>, Named(id): Named) -> Result<StatusCo
         (status = 503, body = ErrorBody),
     ),
 )]
-pub async fn run(State(api): State<Api>, Named(id): Named) -> Result<Response, Error> {
-    let job = api.store.run_schedule(parse(&id)?, &api.limits).await?;
+pub async fn run(State(api): State<Api>, OwnSchedule(schedule): OwnSchedule) -> Result<Response, Error> {
+    let job = api.store.run_schedule(schedule.id, &api.limits).await?;
     created(&api, job).await
+}
+
+/// The schedule of a path's `{id}`, which is one that the caller may know of.
+pub struct OwnSchedule(Schedule);
+
+impl FromRequestParts<Api> for OwnSchedule {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<OwnSchedule, Error> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        let Named(id) = Named::from_request_parts(parts, api).await?;
+        let schedule = api.store.schedule(parse(&id)?).await?;
+        match caller.sees(&schedule.owner) {
+            true => Ok(OwnSchedule(schedule)),
+            false => Err(Rejection::schedule_not_found(schedule.id).into()),
+        }
+    }
 }
 
 /// What is no id is no schedule's.

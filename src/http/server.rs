@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
 };
 use tokio::net::TcpListener;
@@ -18,7 +19,11 @@ use tower_http::{
     timeout::TimeoutLayer,
 };
 
-use super::{Api, error::Error};
+use super::{
+    Api,
+    caller::{self, Refuse},
+    error::Error,
+};
 use crate::{
     config,
     job::{Code, Rejection},
@@ -29,7 +34,15 @@ pub struct Shell(Router);
 
 impl Shell {
     /// Puts limits around `routes`, and beside them `sockets`, which has its own.
-    pub fn new<S>(routes: Router<Api>, api: Api, sockets: S, settings: &config::Server) -> Shell
+    ///
+    /// Who may not come in hears it in the words of `refuse`.
+    pub fn new<S>(
+        routes: Router<Api>,
+        api: Api,
+        refuse: Refuse,
+        sockets: S,
+        settings: &config::Server,
+    ) -> Shell
     where
         S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
@@ -39,7 +52,8 @@ impl Shell {
             HeaderValue::from_static("nosniff"),
         );
         let router = routes
-            .with_state(api)
+            .with_state(api.clone())
+            .layer(from_fn_with_state((api, refuse), caller::find))
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.request_timeout))
             .layer(DefaultBodyLimit::max(settings.max_body))
             .layer(CatchPanicLayer::custom(panicked))

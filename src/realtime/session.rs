@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::hub::{Hub, Offset, Replay, Standing};
 use crate::{
-    job::{Code, JobId, Rejection},
+    job::{Code, JobId, Principal, Rejection},
     store::{Resumed, Room, Store, StoreError},
 };
 
@@ -74,8 +74,7 @@ impl Sessions {
         let offset = claim.as_ref().and_then(|claim| claim.offset.as_deref()?.parse::<Offset>().ok());
         if let Some(claim) = claim.filter(|claim| is_pid(&claim.pid))
             && (claim.offset.is_none() || offset.is_some())
-            && let Some(resumed) = self.store.resume_session(claim.pid.clone()).await?
-            && resumed.principal == principal
+            && let Some(resumed) = self.store.resume_session(claim.pid.clone(), principal.clone()).await?
         {
             let generation = resumed.generation;
             if let Some(standing) = standing(offset, resumed) {
@@ -169,7 +168,8 @@ fn standing(offset: Option<Offset>, resumed: Resumed) -> Option<Standing> {
     let from = due.iter().map(|replay| replay.after).fold(live, i64::min);
     let last_number = rooms.values().map(|room| room.number).chain(told.past.map(|(number, _)| number)).max();
     let last_number = last_number.unwrap_or(0);
-    (from >= floor && live <= head).then_some(Standing { live, last_number, rooms, due })
+    let viewer = Principal::anonymous();
+    (from >= floor && live <= head).then_some(Standing { live, last_number, rooms, due, viewer })
 }
 
 /// What reached a client.

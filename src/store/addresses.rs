@@ -68,6 +68,9 @@ struct Inner {
 
 enum Signing {
     Never,
+    /// Addresses are signed, so that pages whose users have shown who they are can show pictures; who needs none, is
+    /// for others to say.
+    Offered(SigningKey),
     /// This server checks.
     Here(SigningKey),
     /// The bucket checks, but for what only this server can show.
@@ -88,6 +91,7 @@ impl Addresses {
         let (before, behind) = address.split_once("{key}").unwrap_or((&address, ""));
         let signing = match settings.signed {
             Signed::Never => Signing::Never,
+            Signed::Offered => Signing::Offered(signing_key(&settings.signing_key, data_dir)?),
             Signed::Always => Signing::Here(signing_key(&settings.signing_key, data_dir)?),
             Signed::Bucket => {
                 Signing::Bucket(BucketKey::of_environment()?, signing_key(&settings.signing_key, data_dir)?)
@@ -135,7 +139,7 @@ impl Addresses {
             query.append_pair("download", download);
         }
         let mut until = None;
-        if let Signing::Here(secret) | Signing::Bucket(_, secret) = signing {
+        if let Signing::Offered(secret) | Signing::Here(secret) | Signing::Bucket(_, secret) = signing {
             let (begins, lasts) = window(now, *sign_for);
             let expires = begins.timestamp() + lasts;
             until = DateTime::from_timestamp(expires, 0);
@@ -170,15 +174,15 @@ impl Addresses {
         signature: Option<&str>,
         now: Timestamp,
     ) -> Result<Option<Duration>, Denied> {
-        let (Signing::Here(secret) | Signing::Bucket(_, secret)) = &self.0.signing else { return Ok(None) };
-        let (Some(expires), Some(signature)) = (expires, signature) else { return Err(Denied::Unsigned) };
-        let given = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| Denied::Forged)?;
-        // Takes as long for a nearly right one.
-        code(secret, key, showing, expires).verify_slice(&given).map_err(|_| Denied::Forged)?;
-        match u64::try_from(expires - now.timestamp()) {
-            Ok(left) if left > 0 => Ok(Some(Duration::from_secs(left))),
-            _ => Err(Denied::Expired),
-        }
+        let secret = match &self.0.signing {
+            Signing::Never => return Ok(None),
+            Signing::Offered(secret) => {
+                let left = verify(secret, key, showing, expires, signature, now);
+                return Ok(left.ok());
+            }
+            Signing::Here(secret) | Signing::Bucket(_, secret) => secret,
+        };
+        verify(secret, key, showing, expires, signature, now).map(Some)
     }
 
     /// An event's payload with addresses that are good from now on.
@@ -214,6 +218,25 @@ impl Addresses {
             behind => rest.split_once(behind)?.0,
         };
         (!key.is_empty() && !key.contains(['\\', '?'])).then_some(key)
+    }
+}
+
+/// How long a signed address is good yet.
+fn verify(
+    secret: &[u8],
+    key: &str,
+    showing: Showing,
+    expires: Option<i64>,
+    signature: Option<&str>,
+    now: Timestamp,
+) -> Result<Duration, Denied> {
+    let (Some(expires), Some(signature)) = (expires, signature) else { return Err(Denied::Unsigned) };
+    let given = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| Denied::Forged)?;
+    // Takes as long for a nearly right one.
+    code(secret, key, showing, expires).verify_slice(&given).map_err(|_| Denied::Forged)?;
+    match u64::try_from(expires - now.timestamp()) {
+        Ok(left) if left > 0 => Ok(Duration::from_secs(left)),
+        _ => Err(Denied::Expired),
     }
 }
 

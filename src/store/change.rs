@@ -127,7 +127,7 @@ impl Store {
             .events
             .into_iter()
             .zip(state.record.last_seq + 1..)
-            .map(|(event, seq)| journal::Draft { job: id, seq, event })
+            .map(|(event, seq)| journal::Draft::new(id, seq, event, &state.record.owner))
             .collect();
         let last_seq = state.record.last_seq + drafts.len() as i32;
         let error = drafts.iter().rev().find_map(|draft| match &draft.event {

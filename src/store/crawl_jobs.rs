@@ -9,24 +9,34 @@ use super::{JobRecord, Store, StoreError, jobs};
 use crate::{event::Timestamp, job::JobId};
 
 impl Store {
-    /// Jobs of the type `crawl`, newest first.
-    pub async fn crawl_jobs(&self, limit: i64) -> Result<Vec<JobRecord>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM jobs WHERE job_type = 'crawl' ORDER BY created_at DESC, id LIMIT $1")
-                .bind(limit)
-                .fetch_all(&self.pool)
-                .await?;
+    /// Jobs of the type `crawl` that are an owner's, or all, newest first.
+    pub async fn crawl_jobs(&self, only: Option<&str>, limit: i64) -> Result<Vec<JobRecord>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM jobs WHERE job_type = 'crawl' AND ($2::text IS NULL OR owner = $2)
+             ORDER BY created_at DESC, id LIMIT $1",
+        )
+        .bind(limit)
+        .bind(only)
+        .fetch_all(&self.pool)
+        .await?;
         rows.into_iter().map(jobs::record).collect()
     }
 
     /// Those of them that ended so long ago, oldest first.
-    pub async fn ended_crawl_jobs(&self, age: Duration, limit: i64) -> Result<Vec<JobId>, StoreError> {
+    pub async fn ended_crawl_jobs(
+        &self,
+        only: Option<&str>,
+        age: Duration,
+        limit: i64,
+    ) -> Result<Vec<JobId>, StoreError> {
         let ids: Vec<Uuid> = sqlx::query_scalar(
             "SELECT id FROM jobs WHERE job_type = 'crawl' AND ended_at <= now() - make_interval(secs => $1)
+                   AND ($3::text IS NULL OR owner = $3)
              ORDER BY ended_at, id LIMIT $2",
         )
         .bind(age.as_secs_f64())
         .bind(limit)
+        .bind(only)
         .fetch_all(&self.pool)
         .await?;
         Ok(ids.into_iter().map(JobId).collect())

@@ -198,8 +198,13 @@ impl Store {
     ///
     /// # Errors
     /// A rejection that names what is wrong with the request.
-    pub async fn submit(&self, request: JobRequest, limits: &RequestLimits) -> Result<JobId, StoreError> {
-        Ok(self.submit_once(request, limits, None).await?.job)
+    pub async fn submit(
+        &self,
+        request: JobRequest,
+        owner: &str,
+        limits: &RequestLimits,
+    ) -> Result<JobId, StoreError> {
+        Ok(self.submit_once(request, owner, limits, None).await?.job)
     }
 
     /// The same under a key: a request that comes again is answered with the job that it made before.
@@ -209,10 +214,10 @@ impl Store {
     pub async fn submit_once(
         &self,
         request: JobRequest,
+        owner: &str,
         limits: &RequestLimits,
         once: Option<&OnceKey>,
     ) -> Result<Submitted, StoreError> {
-        let owner = ANONYMOUS;
         loop {
             if let Some(once) = once
                 && let Some(job) = self.made_under(owner, once).await?
@@ -280,35 +285,52 @@ impl Store {
         record(row.ok_or_else(|| Rejection::job_not_found(id))?)
     }
 
-    /// A page of the list of jobs, newest first, and how many there are in all.
-    pub async fn jobs(&self, page: Page) -> Result<(Vec<JobRecord>, i64), StoreError> {
+    /// Whose a job is.
+    ///
+    /// # Errors
+    /// [`Code::JobNotFound`].
+    pub async fn owner(&self, id: JobId) -> Result<String, StoreError> {
+        let owner = sqlx::query_scalar("SELECT owner FROM jobs WHERE id = $1").bind(id.0);
+        Ok(owner.fetch_optional(&self.pool).await?.ok_or_else(|| Rejection::job_not_found(id))?)
+    }
+
+    /// A page of the list of an owner's jobs, or of all, newest first, and how many there are in all.
+    pub async fn jobs(&self, only: Option<&str>, page: Page) -> Result<(Vec<JobRecord>, i64), StoreError> {
         let status = page.status.map(Status::word);
-        let total = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE $1::text IS NULL OR status = $1")
-            .bind(status)
-            .fetch_one(&self.pool)
-            .await?;
+        let total = sqlx::query_scalar(
+            "SELECT count(*) FROM jobs
+             WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR owner = $2)",
+        )
+        .bind(status)
+        .bind(only)
+        .fetch_one(&self.pool)
+        .await?;
         let rows = sqlx::query(
-            "SELECT * FROM jobs WHERE $1::text IS NULL OR status = $1 ORDER BY created_at DESC, id LIMIT $2 OFFSET $3",
+            "SELECT * FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($4::text IS NULL OR owner = $4)
+             ORDER BY created_at DESC, id LIMIT $2 OFFSET $3",
         )
         .bind(status)
         .bind(page.limit)
         .bind(page.offset)
+        .bind(only)
         .fetch_all(&self.pool)
         .await?;
         Ok((rows.into_iter().map(record).collect::<Result<_, _>>()?, total))
     }
 
-    /// Counts over all jobs.
-    pub async fn stats(&self) -> Result<Stats, StoreError> {
+    /// Counts over an owner's jobs, or all.
+    pub async fn stats(&self, only: Option<&str>) -> Result<Stats, StoreError> {
         let row = sqlx::query(
             "SELECT count(*), count(*) FILTER (WHERE ended_at IS NULL),
                     count(*) FILTER (WHERE status = 'completed'),
                     count(*) FILTER (WHERE status IN ('failed', 'cancelled')),
-                    (SELECT count(*) FROM labels WHERE error IS NULL),
+                    (SELECT count(*) FROM labels JOIN jobs ON jobs.id = job_id
+                     WHERE labels.error IS NULL AND ($1::text IS NULL OR owner = $1)),
                     coalesce(avg(extract(epoch FROM ended_at - started_at) * 1000)
                              FILTER (WHERE status = 'completed'), 0)::float8
-             FROM jobs",
+             FROM jobs WHERE $1::text IS NULL OR owner = $1",
         )
+        .bind(only)
         .fetch_one(&self.pool)
         .await?;
         Ok(Stats {

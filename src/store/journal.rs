@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Announcement, Lease, Store, StoreError, tasks};
 use crate::{
     event::{Class, Event, Kind, SystemNotification, Timestamp},
-    job::{Code, JobId, Rejection},
+    job::{ANONYMOUS, Code, JobId, Principal, Rejection},
 };
 
 /// Appends that may wait; callers beyond that wait for room.
@@ -37,12 +37,19 @@ pub struct Recorded {
     /// What clients get.
     pub payload: Box<RawValue>,
     pub at: Timestamp,
+    /// Whose the job is, of what goes to all clients of the owner; `None` for nobody in particular.
+    pub owner: Option<Arc<str>>,
 }
 
 impl Recorded {
     /// To whom it goes; a name that this version does not know goes to its job's room.
     pub fn class(&self) -> Class {
         Kind::from_wire_name(&self.kind).map_or(Class::Milestone, Kind::class)
+    }
+
+    /// Whose clients are told, of what goes to all of them.
+    pub fn owner(&self) -> &str {
+        self.owner.as_deref().unwrap_or(ANONYMOUS)
     }
 
     /// Whether it ends its job.
@@ -79,6 +86,16 @@ pub(super) struct Draft {
     pub job: JobId,
     pub seq: i32,
     pub event: Event,
+    /// Whose the job is, if that is somebody and the event goes to all clients of theirs.
+    pub owner: Option<Arc<str>>,
+}
+
+impl Draft {
+    /// An event of an owner's job.
+    pub fn new(job: JobId, seq: i32, event: Event, owner: &str) -> Draft {
+        let tells_all = event.kind().class() == Class::Broadcast && owner != ANONYMOUS;
+        Draft { job, seq, event, owner: tells_all.then(|| owner.into()) }
+    }
 }
 
 /// Writes events behind all others; the caller's transaction holds the rows of their jobs and commits next.
@@ -100,14 +117,15 @@ pub(super) async fn write(
         kinds.push(draft.event.kind().wire_name());
         payloads.push(draft.event.encode(Some(draft.job), at));
     }
+    let owners: Vec<Option<&str>> = drafts.iter().map(|draft| draft.owner.as_deref()).collect();
     let texts: Vec<&str> = payloads.iter().map(|payload| payload.get()).collect();
     let last: i64 = sqlx::query_scalar(
         "WITH head AS (UPDATE journal_head SET position = position + $5 WHERE id = 1 RETURNING position),
               written AS (
-                  INSERT INTO events (position, job_id, seq, kind, payload, created_at)
-                  SELECT head.position - $5 + e.i, e.job_id, e.seq, e.kind, e.payload::json, $6
-                  FROM head, UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[])
-                       WITH ORDINALITY AS e (job_id, seq, kind, payload, i))
+                  INSERT INTO events (position, job_id, seq, kind, payload, created_at, owner)
+                  SELECT head.position - $5 + e.i, e.job_id, e.seq, e.kind, e.payload::json, $6, e.owner
+                  FROM head, UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[], $7::text[])
+                       WITH ORDINALITY AS e (job_id, seq, kind, payload, owner, i))
          SELECT position FROM head",
     )
     .bind(&jobs)
@@ -116,12 +134,14 @@ pub(super) async fn write(
     .bind(&texts)
     .bind(drafts.len() as i64)
     .bind(at)
+    .bind(&owners)
     .fetch_one(tx)
     .await?;
     let first = last - drafts.len() as i64 + 1;
     let recorded = drafts.iter().zip(payloads).zip(first..).map(|((draft, payload), position)| {
         let kind = Cow::Borrowed(draft.event.kind().wire_name());
-        Arc::new(Recorded { position, job: draft.job, seq: draft.seq, kind, payload, at })
+        let owner = draft.owner.clone();
+        Arc::new(Recorded { position, job: draft.job, seq: draft.seq, kind, payload, at, owner })
     });
     Ok(recorded.collect())
 }
@@ -190,11 +210,12 @@ impl Store {
         rows.into_iter().map(recorded).collect()
     }
 
-    /// What the live stream told about some jobs behind a position and up to another, and to everybody, oldest first,
-    /// at most `limit`. Takes as long as there are such events, however many others lie between.
+    /// What the live stream told about some jobs behind a position and up to another, and to all who see the jobs of
+    /// `only` (everybody's if there is none), oldest first, at most `limit`. Takes as long as there are such events, however many others lie between.
     pub async fn tail_of(
         &self,
         jobs: &[Uuid],
+        only: Option<&str>,
         after: i64,
         up_to: i64,
         limit: i64,
@@ -209,6 +230,7 @@ impl Store {
                  ORDER BY seq LIMIT $4) AS e
              UNION ALL
              (SELECT * FROM events WHERE kind = 'job:created' AND position > $2 AND position <= $3
+                   AND ($5::text IS NULL OR coalesce(owner, 'anonymous') = $5)
               ORDER BY position LIMIT $4)
              ORDER BY position LIMIT $4",
         )
@@ -216,6 +238,7 @@ impl Store {
         .bind(after)
         .bind(up_to)
         .bind(limit)
+        .bind(only)
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(recorded).collect()
@@ -244,6 +267,22 @@ impl Store {
             .ok_or_else(|| Rejection::job_not_found(job))?;
         Ok(Head { seq: row.try_get("last_seq")?, status: super::jobs::status(&row)? })
     }
+
+    /// The same for somebody who may know of the job.
+    ///
+    /// # Errors
+    /// [`Code::JobNotFound`], for a job of somebody else's too.
+    pub async fn head_for(&self, job: JobId, viewer: &Principal) -> Result<Head, StoreError> {
+        let row = sqlx::query("SELECT last_seq, status, owner FROM jobs WHERE id = $1")
+            .bind(job.0)
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or_else(|| Rejection::job_not_found(job))?;
+        if !viewer.sees(&row.try_get::<String, _>("owner")?) {
+            return Err(Rejection::job_not_found(job).into());
+        }
+        Ok(Head { seq: row.try_get("last_seq")?, status: super::jobs::status(&row)? })
+    }
 }
 
 pub(super) fn recorded(row: PgRow) -> Result<Arc<Recorded>, StoreError> {
@@ -258,6 +297,7 @@ pub(super) fn recorded(row: PgRow) -> Result<Arc<Recorded>, StoreError> {
         kind,
         payload: payload.0,
         at: row.try_get("created_at")?,
+        owner: row.try_get::<Option<String>, _>("owner")?.map(Arc::from),
     }))
 }
 
@@ -323,14 +363,14 @@ async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::
     wanted.dedup();
     let mut tx = pool.begin().await?;
     let rows = sqlx::query(
-        "SELECT id, last_seq, ended_at IS NOT NULL FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        "SELECT id, last_seq, ended_at IS NOT NULL, owner FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     )
     .bind(&wanted)
     .fetch_all(&mut *tx)
     .await?;
-    let mut jobs: HashMap<Uuid, (i32, bool)> = HashMap::with_capacity(rows.len());
+    let mut jobs: HashMap<Uuid, (i32, bool, String)> = HashMap::with_capacity(rows.len());
     for row in rows {
-        jobs.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
+        jobs.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
     }
     let starts: Vec<&Lease> = appends.iter().filter_map(|append| append.starts.as_ref()).collect();
     let first_starts = tasks::first_starts(&mut tx, &starts).await?;
@@ -339,23 +379,23 @@ async fn commit(pool: &PgPool, appends: &[Append]) -> Result<Vec<Answer>, sqlx::
     for append in appends {
         counts.push(match jobs.get_mut(&append.job.0) {
             None => Err(Rejection::job_not_found(append.job)),
-            Some((_, true)) => {
+            Some((_, true, _)) => {
                 Err(Rejection::new(Code::JobEnded, format!("Job {} has already ended.", append.job)))
             }
-            Some((_, false)) if append.starts.is_some_and(|lease| !first_starts.contains(&lease.task)) => {
+            Some((_, false, _)) if append.starts.is_some_and(|lease| !first_starts.contains(&lease.task)) => {
                 Ok(0)
             }
-            Some((seq, false)) => {
+            Some((seq, false, owner)) => {
                 for event in &append.events {
                     *seq += 1;
-                    drafts.push(Draft { job: append.job, seq: *seq, event: event.clone() });
+                    drafts.push(Draft::new(append.job, *seq, event.clone(), owner));
                 }
                 Ok(append.events.len())
             }
         });
     }
     let (ids, seqs): (Vec<Uuid>, Vec<i32>) =
-        jobs.iter().filter(|(_, (_, ended))| !ended).map(|(id, (seq, _))| (*id, *seq)).unzip();
+        jobs.iter().filter(|(_, (_, ended, _))| !ended).map(|(id, (seq, ..))| (*id, *seq)).unzip();
     sqlx::query(
         "UPDATE jobs SET last_seq = n.seq, updated_at = now()
          FROM UNNEST($1::uuid[], $2::int[]) AS n (id, seq) WHERE jobs.id = n.id",

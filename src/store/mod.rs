@@ -17,6 +17,7 @@ pub mod embedded;
 mod idempotency;
 mod jobs;
 mod journal;
+mod keys;
 mod library;
 mod print_layouts;
 mod products;
@@ -51,6 +52,7 @@ pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
+pub use keys::{ApiKey, NewApiKey};
 pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };

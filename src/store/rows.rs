@@ -355,6 +355,31 @@ impl Store {
         }
     }
 
+    /// Whose the job is that has this id, or a screenshot, a reading (made or yet to be made) or a label of this id.
+    pub async fn owner_of(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        let owner = sqlx::query_scalar(
+            "SELECT owner FROM jobs WHERE id = coalesce(
+                 (SELECT job_id FROM labels WHERE id = $1), (SELECT job_id FROM ocr_results WHERE id = $1),
+                 (SELECT job_id FROM screenshots WHERE id = $1), (SELECT job_id FROM tasks WHERE id = $1), $1)",
+        );
+        Ok(owner.bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    /// What is known of an object, and whose it is.
+    pub async fn owned_artifact(&self, key: &str) -> Result<Option<(Artifact, String)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT key, content_type, size, sha256, owner FROM artifacts JOIN jobs ON jobs.id = job_id
+             WHERE key = $1",
+        )
+        .bind(key)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row
+            .as_ref()
+            .map(|row| Ok::<_, sqlx::Error>((artifact(row)?, row.try_get("owner")?)))
+            .transpose()?)
+    }
+
     /// What is known of an object.
     pub async fn artifact(&self, key: &str) -> Result<Option<Artifact>, StoreError> {
         let row = sqlx::query("SELECT key, content_type, size, sha256 FROM artifacts WHERE key = $1")

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, jobs};
 use crate::{
     event::Timestamp,
-    job::{ANONYMOUS, Code, JobId, JobRequest, Overlap, Rejection, RequestLimits, Timing},
+    job::{Code, JobId, JobRequest, Overlap, Rejection, RequestLimits, Timing},
 };
 
 /// Schedules of one owner at the most.
@@ -24,6 +24,7 @@ const ROUND: usize = 100;
 /// A schedule to be made.
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
+    pub owner: String,
     pub name: String,
     pub cron: String,
     pub timezone: String,
@@ -93,7 +94,7 @@ impl Store {
              WHERE (SELECT count(*) FROM schedules WHERE owner = $2) < $10 RETURNING *",
         )
         .bind(Uuid::now_v7())
-        .bind(ANONYMOUS)
+        .bind(&new.owner)
         .bind(&new.name)
         .bind(&new.cron)
         .bind(&new.timezone)
@@ -122,12 +123,10 @@ impl Store {
         Ok(())
     }
 
-    /// All schedules, oldest first.
-    pub async fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM schedules WHERE owner = $1 ORDER BY created_at, id")
-            .bind(ANONYMOUS)
-            .fetch_all(&self.pool)
-            .await?;
+    /// An owner's schedules, or all, oldest first.
+    pub async fn schedules(&self, only: Option<&str>) -> Result<Vec<Schedule>, StoreError> {
+        let query = "SELECT * FROM schedules WHERE $1::text IS NULL OR owner = $1 ORDER BY created_at, id";
+        let rows = sqlx::query(query).bind(only).fetch_all(&self.pool).await?;
         rows.iter().map(schedule).collect()
     }
 

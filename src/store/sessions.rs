@@ -82,10 +82,14 @@ impl Store {
         self.sessions.ask(|answer| Request::Open { pid, principal, start, stale, answer }).await
     }
 
-    /// Takes a session up: from now on only the holder of the new generation may change it. `None` if there is none, or
-    /// if a job of its rooms was removed.
-    pub async fn resume_session(&self, pid: String) -> Result<Option<Resumed>, StoreError> {
-        self.sessions.ask(|answer| Request::Resume { pid, answer }).await
+    /// Takes a session up: from now on only the holder of the new generation may change it. `None` if there is none of
+    /// this principal's, or if a job of its rooms was removed.
+    pub async fn resume_session(
+        &self,
+        pid: String,
+        principal: Option<String>,
+    ) -> Result<Option<Resumed>, StoreError> {
+        self.sessions.ask(|answer| Request::Resume { pid, principal, answer }).await
     }
 
     /// Writes which rooms a session is in; `false` if somebody else has taken it up since.
@@ -132,7 +136,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Request {
     Open { pid: String, principal: Option<String>, start: i64, stale: Option<i64>, answer: Answer<()> },
-    Resume { pid: String, answer: Answer<Option<Resumed>> },
+    Resume { pid: String, principal: Option<String>, answer: Answer<Option<Resumed>> },
     Change { pid: String, generation: i32, changes: RoomChanges, answer: Answer<bool> },
 }
 
@@ -163,10 +167,11 @@ impl Sessions {
 #[derive(Default)]
 struct Batch {
     opened: Vec<(String, Option<String>, i64, Option<i64>)>,
-    resumed: HashSet<String>,
+    /// With whose they are to be.
+    resumed: HashSet<(String, Option<String>)>,
     changed: HashMap<(String, i32), RoomChanges>,
     open_answers: Vec<Answer<()>>,
-    resume_answers: Vec<(String, Answer<Option<Resumed>>)>,
+    resume_answers: Vec<(String, Option<String>, Answer<Option<Resumed>>)>,
     change_answers: Vec<((String, i32), Answer<bool>)>,
 }
 
@@ -185,9 +190,9 @@ impl Batch {
                     batch.opened.push((pid, principal, start, stale));
                     batch.open_answers.push(answer);
                 }
-                Request::Resume { pid, answer } => {
-                    batch.resumed.insert(pid.clone());
-                    batch.resume_answers.push((pid, answer));
+                Request::Resume { pid, principal, answer } => {
+                    batch.resumed.insert((pid.clone(), principal.clone()));
+                    batch.resume_answers.push((pid, principal, answer));
                 }
                 Request::Change { pid, generation, changes, answer } => {
                     let key = (pid, generation);
@@ -205,9 +210,12 @@ impl Batch {
                 for answer in self.open_answers {
                     let _ = answer.send(Ok(()));
                 }
-                for (pid, answer) in self.resume_answers {
-                    // Taken out: of two who ask for one session at the same time, one gets it.
-                    let _ = answer.send(Ok(outcome.resumed.remove(&pid)));
+                for (pid, principal, answer) in self.resume_answers {
+                    // Somebody else may have asked for it at the same time. Taken out: of two who ask for one session
+                    // at the same time, one gets it.
+                    let is_theirs =
+                        outcome.resumed.get(&pid).is_some_and(|found| found.principal == principal);
+                    let _ = answer.send(Ok(is_theirs.then(|| outcome.resumed.remove(&pid)).flatten()));
                 }
                 for (key, answer) in self.change_answers {
                     let _ = answer.send(Ok(outcome.changed.contains(&key)));
@@ -217,7 +225,7 @@ impl Batch {
                 tracing::warn!(%error, "sessions could not be read or written");
                 let lost = || StoreError::Unavailable(sqlx::Error::WorkerCrashed);
                 self.open_answers.into_iter().for_each(|answer| drop(answer.send(Err(lost()))));
-                self.resume_answers.into_iter().for_each(|(_, answer)| drop(answer.send(Err(lost()))));
+                self.resume_answers.into_iter().for_each(|(.., answer)| drop(answer.send(Err(lost()))));
                 self.change_answers.into_iter().for_each(|(_, answer)| drop(answer.send(Err(lost()))));
             }
         }
@@ -265,16 +273,20 @@ impl Batch {
             }
         }
         if !self.resumed.is_empty() {
-            let pids: Vec<&str> = self.resumed.iter().map(String::as_str).collect();
+            // Whose it is is asked before the generation is raised: who guesses a pid must not throw its client out.
+            let pids: Vec<&str> = self.resumed.iter().map(|(pid, _)| pid.as_str()).collect();
+            let principals: Vec<Option<&str>> = self.resumed.iter().map(|(_, who)| who.as_deref()).collect();
             let rows = sqlx::query(
                 "UPDATE sessions AS s SET generation = s.generation + 1, seen_at = now()
-                 FROM journal_head AS h WHERE s.pid = ANY($1)
+                 FROM journal_head AS h, UNNEST($1::text[], $2::text[]) AS n (pid, principal)
+                 WHERE s.pid = n.pid AND s.principal IS NOT DISTINCT FROM n.principal
                  RETURNING s.pid, s.principal, s.rooms, s.start_position, s.stale_offset, s.generation,
                      h.floor, h.position,
                      EXISTS (SELECT 1 FROM jsonb_object_keys(s.rooms) AS k (id)
                              WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = k.id::uuid)) AS torn",
             )
             .bind(pids)
+            .bind(principals)
             .fetch_all(&mut *tx)
             .await?;
             for row in rows {

@@ -20,7 +20,7 @@ use axum::{
 use chrono::{TimeDelta, Utc};
 use jobcast::{
     event::JobType,
-    job::{Code, Command, JobId, JobRequest, Overlap, RequestLimits, Stage, Status},
+    job::{ANONYMOUS, Code, Command, JobId, JobRequest, Overlap, RequestLimits, Stage, Status},
     store::{
         Blobs, Change, NewJob, NewSchedule, NewTask, OcrRow, OnceKey, Retried, Row, ScheduleChange,
         ScreenshotRow, Settle, Slot, Store, StoreError,
@@ -543,17 +543,22 @@ async fn requests_that_come_at_once_under_one_key_make_one_job() {
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let store = store.clone();
-        asking.spawn(async move { store.submit_once(request(), &LIMITS, Some(&key("a"))).await.unwrap() });
+        asking.spawn(async move {
+            store.submit_once(request(), ANONYMOUS, &LIMITS, Some(&key("a"))).await.unwrap()
+        });
     }
     let made = asking.join_all().await;
     assert!(made.iter().all(|submitted| submitted.job == made[0].job));
     assert_eq!(made.iter().filter(|submitted| !submitted.replayed).count(), 1);
-    assert_eq!(code(store.submit_once(request(), &LIMITS, Some(&key("b"))).await), Code::KeyReused);
+    assert_eq!(
+        code(store.submit_once(request(), ANONYMOUS, &LIMITS, Some(&key("b"))).await),
+        Code::KeyReused
+    );
     assert_eq!(store.forget_keys().await.unwrap(), 0);
     // With the job its key goes.
     store.cancel(made[0].job).await.unwrap();
     store.remove(made[0].job).await.unwrap();
-    assert!(!store.submit_once(request(), &LIMITS, Some(&key("b"))).await.unwrap().replayed);
+    assert!(!store.submit_once(request(), ANONYMOUS, &LIMITS, Some(&key("b"))).await.unwrap().replayed);
 }
 
 #[tokio::test]
@@ -591,6 +596,7 @@ async fn a_repeated_request_is_answered_as_the_first_was() {
 
 fn hourly(overlap: Overlap) -> NewSchedule {
     NewSchedule {
+        owner: ANONYMOUS.into(),
         name: "hourly".into(),
         cron: "0 * * * *".into(),
         timezone: "Europe/Berlin".into(),

@@ -11,6 +11,7 @@ mod embedded;
 mod feeds;
 mod hostile;
 mod hub;
+mod identity;
 mod journal;
 mod kill;
 mod label_library;

@@ -59,12 +59,32 @@ impl RawClient {
         RawClient::claim(TcpStream::connect(&*address).await.unwrap(), base, &claim.to_string()).await
     }
 
-    async fn claim(stream: TcpStream, base: &Url, claim: &str) -> RawClient {
+    /// What a client is told that is not let in.
+    pub async fn refused(base: &Url, claim: &Value) -> String {
+        let address = base.socket_addrs(|| None).unwrap();
+        let stream = TcpStream::connect(&*address).await.unwrap();
+        let mut client = RawClient::open(stream, base).await;
+        client.send(format!("40{claim}")).await;
+        let refusal = client.frame().await.expect("CONNECT_ERROR");
+        let refusal: Value = serde_json::from_str(refusal.strip_prefix("44").unwrap()).unwrap();
+        refusal["message"].as_str().unwrap().to_owned()
+    }
+
+    /// A connection, before anything is said over it; the query of `base` goes along.
+    async fn open(stream: TcpStream, base: &Url) -> RawClient {
         let mut url = base.join("/socket.io/?EIO=4&transport=websocket").unwrap();
+        if let Some(more) = base.query() {
+            url.set_query(Some(&format!("EIO=4&transport=websocket&{more}")));
+        }
         url.set_scheme("ws").unwrap();
         let (socket, _) = soon("the upgrade", client_async(url.as_str(), stream)).await.unwrap();
         let mut client = RawClient { pid: String::new(), socket, next_ack: 0, put_by: VecDeque::new() };
         assert!(client.frame().await.expect("a handshake").starts_with("0{"));
+        client
+    }
+
+    async fn claim(stream: TcpStream, base: &Url, claim: &str) -> RawClient {
+        let mut client = RawClient::open(stream, base).await;
         client.send(format!("40{claim}")).await;
         let greeting = client.frame().await.expect("CONNECT");
         let greeting: Value = serde_json::from_str(greeting.strip_prefix("40").unwrap()).unwrap();

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Each folder with what it may import from the crate, besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("event", &["job"]),
     ("job", &["event"]),
     ("product", &[]),
@@ -15,13 +15,17 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("config", &[]),
     ("process", &[]),
     ("store", &["job", "event", "product"]),
-    ("realtime", &["store", "job", "event"]),
+    ("identity", &["store", "job", "event"]),
+    ("realtime", &["identity", "store", "job", "event"]),
     ("pipeline", &["store", "label", "job", "event", "product"]),
-    ("http", &["realtime", "store", "job", "event"]),
-    ("dialects", &["http", "realtime", "store", "print", "label", "job", "event", "product"]),
+    ("http", &["realtime", "identity", "store", "job", "event"]),
+    ("dialects", &["http", "realtime", "identity", "store", "print", "label", "job", "event", "product"]),
     (
         "app",
-        &["http", "dialects", "realtime", "pipeline", "store", "print", "label", "job", "event", "product"],
+        &[
+            "http", "dialects", "realtime", "identity", "pipeline", "store", "print", "label", "job",
+            "event", "product",
+        ],
     ),
 ];
 const LEAVES: [&str; 2] = ["config", "process"];

@@ -369,7 +369,7 @@ impl<F: Frontend> Pure<F> {
             .zip(first..)
             .map(|(event, seq)| {
                 let (kind, payload) = (event.kind().wire_name().into(), event.encode(Some(job), at));
-                Arc::new(Recorded { position: seq.into(), job, seq, kind, payload, at })
+                Arc::new(Recorded { position: seq.into(), job, seq, kind, payload, at, owner: None })
             })
             .collect();
         self.events.extend(recorded.clone());

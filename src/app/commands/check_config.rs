@@ -13,6 +13,9 @@ pub fn run(config: &Config, defaults: bool) -> anyhow::Result<()> {
         // It holds a password.
         shown.database.url = "(set)".into();
     }
+    if !shown.auth.jwt_secret.is_empty() {
+        shown.auth.jwt_secret = "(set)".into();
+    }
     if !shown.objects.signing_key.is_empty() {
         shown.objects.signing_key = "(set)".into();
     }

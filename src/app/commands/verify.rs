@@ -20,7 +20,7 @@ use crate::{
     job::JobId,
     store::{
         self, Blobs,
-        embedded::{EmbeddedError, Postgres},
+        embedded::Postgres,
         verify::{Finding, Scope, Told, Totals, verify},
     },
 };
@@ -89,12 +89,7 @@ async fn database(config: &Config, data_dir: &Path) -> anyhow::Result<(PgConnect
             data_dir.display()
         );
     }
-    match server::database(config, data_dir).await {
-        Err(error) if matches!(error.downcast_ref(), Some(EmbeddedError::InUse(_))) => {
-            Ok((Postgres::options_of_running(data_dir, &config.database.run_as)?, None))
-        }
-        other => other,
-    }
+    server::database_at_hand(config, data_dir).await
 }
 
 fn in_words(finding: Finding, job: Option<JobId>, what: &str) -> String {

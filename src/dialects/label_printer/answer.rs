@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 pub use crate::http::objects_failed;
 use crate::{
-    http::internal,
+    http::{Api, Caller, internal},
     job::{Code, JobId, Rejection},
     store::StoreError,
 };
@@ -129,21 +129,33 @@ pub fn success(body: Value) -> Response {
     Json(Success { success: true, body: &body, data: &body }).into_response()
 }
 
-/// The job that a path names. What is no id at all names no job either.
+/// The job that a path names, which is one that the caller may know of. What is no id at all names no job either.
 pub struct Id(pub JobId);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
+impl FromRequestParts<Api> for Id {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Id, Refusal> {
         #[derive(Deserialize)]
         struct Named {
             id: String,
         }
-        let Path(Named { id }) =
-            Path::from_request_parts(parts, state).await.map_err(|_| Refusal::no_job())?;
-        Ok(Id(id.parse()?))
+        let Path(Named { id }) = Path::from_request_parts(parts, api).await.map_err(|_| Refusal::no_job())?;
+        let caller = Caller::from_request_parts(parts, api).await.map_err(|_| Refusal::no_job())?;
+        let job = id.parse()?;
+        api.admit(&caller, job).await?;
+        Ok(Id(job))
     }
+}
+
+/// How who may not come in hears it.
+pub fn refuse(uri: &Uri, Rejection { code, message }: &Rejection) -> Response {
+    let refusal = if AUTOMATION.iter().any(|prefix| uri.path().starts_with(prefix)) {
+        Refusal::automation(status(*code), message)
+    } else {
+        Refusal::plain(status(*code), message)
+    };
+    refusal.into_response()
 }
 
 /// Any path below `/api` that is no route.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{Timestamp, format_timestamp},
-    http::Api,
+    http::{Api, Caller},
     job::{Code, CustomSelectors, Job, JobRequest, Plan, Rejection, Stage, Status},
     product::ProductFacts,
     store::{ElementRow, JobRecord, ScreenshotRow, StoreError},
@@ -104,7 +104,11 @@ struct CrawlConfig {
         (status = 503, body = RefusalBody),
     ),
 )]
-async fn start(State(api): State<Api>, Body(fields): Body<Map<String, Value>>) -> Result<Response, Refusal> {
+async fn start(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(fields): Body<Map<String, Value>>,
+) -> Result<Response, Refusal> {
     let (max_products, follow_pagination, crawl) = wish::crawl_config(&fields)?;
     let shop_url = shop(&fields)?;
     let most = api.limits.max_products;
@@ -122,7 +126,7 @@ async fn start(State(api): State<Api>, Body(fields): Body<Map<String, Value>>) -
         crawl,
         ..JobRequest::default()
     };
-    let id = api.store.submit(request, &api.limits).await?;
+    let id = api.store.submit(request, caller.subject(), &api.limits).await?;
     let record = api.store.job(id).await?;
     let mut notes = Vec::new();
     if let Some(config) = &record.config {
@@ -147,8 +151,8 @@ async fn start(State(api): State<Api>, Body(fields): Body<Map<String, Value>>) -
     get, path = "/api/crawler/jobs", tag = "label printer",
     responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
 )]
-async fn list(State(api): State<Api>) -> Result<Response, Refusal> {
-    let records = api.store.crawl_jobs(LISTED).await?;
+async fn list(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
+    let records = api.store.crawl_jobs(caller.sees_only(), LISTED).await?;
     Ok(answer(records.iter().map(row).collect()))
 }
 
@@ -254,13 +258,17 @@ struct Cleanup {
     delete, path = "/api/crawler/cleanup", tag = "label printer", params(Cleanup),
     responses((status = 200, body = Value), (status = 400, body = RefusalBody), (status = 503, body = RefusalBody)),
 )]
-async fn cleanup(State(api): State<Api>, Params(asked): Params<Cleanup>) -> Result<Response, Refusal> {
+async fn cleanup(
+    State(api): State<Api>,
+    caller: Caller,
+    Params(asked): Params<Cleanup>,
+) -> Result<Response, Refusal> {
     let hours = asked.max_age_hours.unwrap_or(KEPT_HOURS);
     if !(0.0..=MOST_HOURS).contains(&hours) {
         return Err(bad(format!("maxAgeHours must be from 0 to {MOST_HOURS}.")));
     }
     let age = Duration::from_secs_f64(hours * 3600.0);
-    let old = api.store.ended_crawl_jobs(age, REMOVED).await?;
+    let old = api.store.ended_crawl_jobs(caller.sees_only(), age, REMOVED).await?;
     let mut removed = Vec::new();
     for id in old {
         match api.remove(id).await {

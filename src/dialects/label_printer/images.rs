@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::answer::{Refusal, RefusalBody, success};
 use crate::{
-    http::{Api, Kept, serve_object},
-    job::JobId,
+    http::{Api, Caller, Kept, internal, serve_object},
+    job::{Code, JobId, Rejection},
     store::{ScreenshotRow, StoreError},
 };
 
@@ -46,11 +46,13 @@ pub fn routes() -> OpenApiRouter<Api> {
 )]
 async fn screenshot(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<(String, String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let Path((job, article, name)) = path.map_err(|_| no_image())?;
     let (job, article) = (job_id(&job)?, part(&article)?);
+    admit(&api, &caller, job).await?;
     let key = find(&api, job, article, part(&name)?).await?.ok_or_else(no_image)?;
     serve(&api, &key, &headers).await
 }
@@ -69,6 +71,7 @@ async fn screenshot(
 )]
 async fn label(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -76,6 +79,9 @@ async fn label(
     let (id, ending) = name.rsplit_once('.').ok_or_else(no_image)?;
     let id: Uuid = id.parse().map_err(|_| no_image())?;
     let label = api.store.label(id).await?.ok_or_else(no_image)?;
+    if !api.store.owner_of(id).await?.is_some_and(|owner| caller.sees(&owner)) {
+        return Err(no_image());
+    }
     let key = match ending {
         "png" => label.image_key,
         "pdf" => label.pdf_key,
@@ -98,11 +104,13 @@ async fn label(
 )]
 async fn list(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Refusal> {
     let none = || Refusal::plain(StatusCode::NOT_FOUND, "Images not found");
     let Path((job, article)) = path.map_err(|_| none())?;
     let (job, article) = (job_id(&job).map_err(|_| none())?, part(&article).map_err(|_| none())?);
+    admit(&api, &caller, job).await.map_err(|_| none())?;
     let mut names: Vec<(String, String)> = parts(&api, job, article).await?;
     if let Some(whole) = whole(&api, job, article).await? {
         let has_picture = names.iter().any(|(name, _)| name == WHOLE[1]);
@@ -126,6 +134,14 @@ async fn list(
         }
     }
     Ok(success(json!({ "images": images })))
+}
+
+/// Makes sure that the caller may know of a picture's job.
+async fn admit(api: &Api, caller: &Caller, job: JobId) -> Result<(), Refusal> {
+    api.admit(caller, job).await.map_err(|error| match internal(error) {
+        Rejection { code: Code::JobNotFound, .. } => no_image(),
+        rejection => rejection.into(),
+    })
 }
 
 /// The key of a picture by its name.
@@ -155,7 +171,7 @@ async fn whole(api: &Api, job: JobId, article: &str) -> Result<Option<Screenshot
 async fn serve(api: &Api, key: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
     let artifact = api.store.artifact(key).await?.ok_or_else(no_image)?;
     serve_object(api, &artifact, headers, Kept::For(KEEP)).await.map_err(|rejection| match rejection.code {
-        crate::job::Code::RouteNotFound => no_image(),
+        Code::RouteNotFound => no_image(),
         _ => rejection.into(),
     })
 }

@@ -11,7 +11,11 @@ use super::{
     answer::{Id, Refusal, RefusalBody, objects_failed, success},
     poll,
 };
-use crate::{http::Api, job::JobId, store::BlobsError};
+use crate::{
+    http::{Api, Caller, internal},
+    job::{Code, JobId, Rejection},
+    store::BlobsError,
+};
 
 /// A job's labels.
 #[utoipa::path(
@@ -41,11 +45,16 @@ pub async fn list(State(api): State<Api>, Id(id): Id) -> Result<Response, Refusa
 )]
 pub async fn picture(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Refusal> {
     let no_label = || Refusal::automation(StatusCode::NOT_FOUND, "Label not found");
     let Path((id, index)) = path.map_err(|_| no_label())?;
     let (Ok(id), Ok(index)) = (id.parse::<JobId>(), index.parse::<usize>()) else { return Err(no_label()) };
+    api.admit(&caller, id).await.map_err(|error| match internal(error) {
+        Rejection { code: Code::JobNotFound, .. } => no_label(),
+        rejection => rejection.into(),
+    })?;
     let labels = api.store.labels(id).await?;
     let label = labels.get(index).ok_or_else(no_label)?;
     let failed = || Refusal::automation(StatusCode::NOT_FOUND, "Label generation failed");

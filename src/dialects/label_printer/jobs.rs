@@ -8,7 +8,7 @@ use super::{
     poll::{self, Made},
 };
 use crate::{
-    http::Api,
+    http::{Api, Caller},
     job::{Code, Job, Rejection},
     store::{JobRecord, Page, Retried, StoreError},
 };
@@ -21,8 +21,9 @@ const LISTED: i64 = 200;
     get, path = "/api/automation/jobs", tag = "label printer",
     responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
 )]
-pub async fn list(State(api): State<Api>) -> Result<Response, Refusal> {
-    let (records, total) = api.store.jobs(Page { limit: LISTED, offset: 0, status: None }).await?;
+pub async fn list(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
+    let (records, total) =
+        api.store.jobs(caller.sees_only(), Page { limit: LISTED, offset: 0, status: None }).await?;
     let jobs: Vec<&Job> = records.iter().map(|record| &record.job).collect();
     let summaries = api.store.summaries(&jobs).await?;
     let lines: Vec<Value> =
@@ -140,6 +141,6 @@ pub async fn delete(State(api): State<Api>, Id(id): Id) -> Result<Response, Refu
     get, path = "/api/automation/stats", tag = "label printer",
     responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
 )]
-pub async fn stats(State(api): State<Api>) -> Result<Response, Refusal> {
-    Ok(success(json!({ "stats": api.store.stats().await? })))
+pub async fn stats(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
+    Ok(success(json!({ "stats": api.store.stats(caller.sees_only()).await? })))
 }

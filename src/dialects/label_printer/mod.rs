@@ -20,6 +20,7 @@ mod templates;
 mod test_run;
 mod wish;
 
+pub use answer::refuse;
 use axum::{middleware::map_response, routing::any};
 use utoipa_axum::{router::OpenApiRouter, routes};
 

@@ -17,8 +17,7 @@ use super::{
     wish::Wish,
 };
 use crate::{
-    http::{Api, REPLAYED, internal, once_key},
-    job::ANONYMOUS,
+    http::{Api, Caller, REPLAYED, internal, once_key},
     product::price_list::{self, Limits, PriceList},
     store::{ListedRow, NewImport, OnceKey, StoreError, Submitted},
 };
@@ -76,8 +75,8 @@ pub struct StartForm {
         (status = 503, body = RefusalBody),
     ),
 )]
-pub async fn start_simple(state: State<Api>, request: Request) -> Result<Response, Refusal> {
-    start(state, request).await
+pub async fn start_simple(state: State<Api>, caller: Caller, request: Request) -> Result<Response, Refusal> {
+    start(state, caller, request).await
 }
 
 /// Starts a job, with a price list if one comes along.
@@ -96,7 +95,7 @@ pub async fn start_simple(state: State<Api>, request: Request) -> Result<Respons
         (status = 503, body = RefusalBody),
     ),
 )]
-pub async fn start(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
+pub async fn start(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Refusal> {
     let headers = request.headers().clone();
     let form = Form::read(&api, request).await?;
     let once = once(&headers, &form)?;
@@ -104,7 +103,7 @@ pub async fn start(State(api): State<Api>, request: Request) -> Result<Response,
     let Wish { mut request, rows } = Wish::read(&fields, Utc::now())?;
     // A request that comes again must not store its price list again.
     if let Some(once) = &once
-        && let Some(job) = api.store.made_under(ANONYMOUS, once).await.map_err(failed)?
+        && let Some(job) = api.store.made_under(caller.subject(), once).await.map_err(failed)?
     {
         return answer(&api, Submitted { job, replayed: true }, "Automation started".into()).await;
     }
@@ -117,7 +116,8 @@ pub async fn start(State(api): State<Api>, request: Request) -> Result<Response,
         }
         request.import_id = Some(api.store.import(list.import).await.map_err(failed)?);
     }
-    let made = api.store.submit_once(request, &api.limits, once.as_ref()).await.map_err(failed)?;
+    let made =
+        api.store.submit_once(request, caller.subject(), &api.limits, once.as_ref()).await.map_err(failed)?;
     answer(&api, made, message).await
 }
 

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::answer::{Refusal, RefusalBody, objects_failed, status};
 use crate::{
     event::{JobType, Kind, OcrCompleted, OcrData, ScreenshotCaptured, format_timestamp},
-    http::{Api, internal},
+    http::{Api, Caller, internal},
     job::{Code, Command, Failure, JobId, Rejection},
     product::ProductFacts,
     store::{Change, Changed, JobRecord, NewJob, OcrRow, Row, ScreenshotRow},
@@ -43,11 +43,11 @@ const FONT: &[u8] = include_bytes!("../../../config/labels/fonts/LiberationSans-
     post, path = "/api/test-websocket/run", tag = "label printer",
     responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
 )]
-pub async fn run(State(api): State<Api>) -> Result<Response, Refusal> {
+pub async fn run(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
     // A task of its own: a client that hangs up must not leave a job without an end.
     let ran = tokio::spawn(async move {
         let job = JobId(Uuid::now_v7());
-        let told = converse(&api, job).await;
+        let told = converse(&api, job, caller.subject()).await;
         if let Err(rejection) = &told {
             let failure = Failure { error: rejection.message.clone(), phase: None };
             let fail = Change { commands: vec![Command::Fail { failure }], ..Change::default() };
@@ -64,9 +64,10 @@ pub async fn run(State(api): State<Api>) -> Result<Response, Refusal> {
     }
 }
 
-async fn converse(api: &Api, job: JobId) -> Result<Value, Rejection> {
+async fn converse(api: &Api, job: JobId, owner: &str) -> Result<Value, Rejection> {
     let mut told: Vec<Changed> = Vec::new();
-    let new = NewJob::unplanned(job, JobType::Crawl, "WebSocket Test Job");
+    let new =
+        NewJob { owner: owner.to_owned(), ..NewJob::unplanned(job, JobType::Crawl, "WebSocket Test Job") };
     told.push(api.store.create(new).await.map_err(internal)?);
 
     let screenshot_id = job.derive("screenshot", PRODUCT_URL);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header},
 };
@@ -21,8 +21,9 @@ use crate::{
     event::{
         Event, LabelGenerated, MatchFailed, MatchFound, MatchType, OcrCompleted, OcrData, ScreenshotCaptured,
     },
-    http::{self, Api, Live, Pictures},
-    job::{Command, JobId, RequestLimits, Stage, Status},
+    http::{self, Api, Caller, Live, Pictures},
+    identity::Identity,
+    job::{Command, JobId, Principal, RequestLimits, Stage, Status},
     realtime::hub::Hub,
     store::{
         Blobs, Change, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow, Store, Template,
@@ -66,12 +67,14 @@ async fn house() -> House {
     store.put_templates(&[template]).await.unwrap();
     let public = Url::parse("http://jobs.example.com/").unwrap();
     let blobs = Blobs::open(&config.objects, folder.path(), &public).unwrap();
+    let (identity, _) = Identity::start(store.clone(), &config.auth).await.unwrap();
     let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await.unwrap();
     let api = Api {
         public_base: "http://127.0.0.1:3001".into(),
         label_list: config.server.label_list,
         store: store.clone(),
         blobs: blobs.clone(),
+        identity,
         pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },
         company_workers: 8,
@@ -82,7 +85,8 @@ async fn house() -> House {
         live: Live::new(hub, CancellationToken::new(), &config),
         look: None,
     };
-    let router = http::described(http::routes().merge(super::routes())).with_state(api);
+    let anybody = Extension(Caller(Principal::anonymous()));
+    let router = http::described(http::routes().merge(super::routes())).with_state(api).layer(anybody);
     House { router, store, blobs, _stream: stream, _postgres: postgres, _folder: folder }
 }
 

@@ -11,12 +11,13 @@ use super::{
 };
 use crate::{
     event::Class,
-    job::JobId,
+    job::{JobId, Principal},
     store::{Recorded, Room, Transient},
 };
 
 pub(super) struct Client {
     pub outlet: Arc<dyn Outlet>,
+    pub viewer: Principal,
     /// Up to where it was told the live stream when it came.
     pub since_connect: i64,
     pub memberships: HashMap<JobId, Membership>,
@@ -71,13 +72,14 @@ pub struct Replay {
 
 impl Client {
     pub fn new(outlet: Arc<dyn Outlet>, standing: Standing) -> Client {
-        let Standing { live, last_number, rooms, due } = standing;
+        let Standing { live, last_number, rooms, due, viewer } = standing;
         let mut replays = due;
         replays.sort_unstable_by_key(|replay| replay.number);
         let memberships =
             rooms.into_iter().map(|(job, room)| (job, Membership { room, restored: true })).collect();
         Client {
             outlet,
+            viewer,
             since_connect: live,
             memberships,
             left: HashMap::new(),
@@ -101,8 +103,17 @@ impl Client {
             Some(Membership { room, .. }) => {
                 room.stays().any(|(stay, until)| position > stay.since && position <= until)
             }
-            None => for_all && self.left.get(&event.job).is_none_or(|(_, told)| position > *told),
+            None => {
+                for_all
+                    && self.hears(event)
+                    && self.left.get(&event.job).is_none_or(|(_, told)| position > *told)
+            }
         }
+    }
+
+    /// Whether an event that goes to all is for it, too.
+    pub fn hears(&self, event: &Recorded) -> bool {
+        self.viewer.sees(event.owner())
     }
 
     /// Makes it behind, if it is not, from a position on.

@@ -35,7 +35,7 @@ pub use self::{
 };
 use crate::{
     config::ReplayOnSubscribe,
-    job::JobId,
+    job::{JobId, Principal},
     store::{Announcement, Head, Recorded, Room, Store, StoreError},
 };
 
@@ -102,12 +102,20 @@ pub struct Standing {
     pub rooms: HashMap<JobId, Room>,
     /// What of its jobs' past was not told.
     pub due: Vec<Replay>,
+    /// Who it is: of what is told to all, it hears what is of jobs that it may see.
+    pub viewer: Principal,
 }
 
 impl Standing {
-    /// A client that connected when everything up to a position had been delivered.
+    /// A client that connected when everything up to a position had been delivered, and did not say who it is.
     pub fn new(live: i64) -> Standing {
-        Standing { live, last_number: 0, rooms: HashMap::new(), due: Vec::new() }
+        let viewer = Principal::anonymous();
+        Standing { live, last_number: 0, rooms: HashMap::new(), due: Vec::new(), viewer }
+    }
+
+    /// The same for somebody.
+    pub fn of(self, viewer: Principal) -> Standing {
+        Standing { viewer, ..self }
     }
 }
 
@@ -191,7 +199,7 @@ impl Hub {
     /// client's rooms change, `record` writes that down first: a client is never told what its session does not know of.
     ///
     /// # Errors
-    /// [`Code::JobNotFound`](crate::job::Code::JobNotFound); [`Code::TooMany`](crate::job::Code::TooMany) for a
+    /// [`Code::JobNotFound`](crate::job::Code::JobNotFound), for a job that the client may not know of too; [`Code::TooMany`](crate::job::Code::TooMany) for a
     /// client with too many subscriptions; and what `record` says, after which the client is not in a room that is new.
     pub async fn subscribe(
         self: &Arc<Self>,
@@ -201,10 +209,12 @@ impl Hub {
         past: Past,
         record: impl AsyncFnOnce(Room) -> Result<(), StoreError>,
     ) -> Result<Head, StoreError> {
+        // Who is gone has no use for an answer.
+        let viewer = self.with(|stream| stream.viewer(id)).unwrap_or_else(Principal::anonymous);
         let (head, from, last_word) = {
             // As many at once as the database answers; the others wait, and need no memory for a query meanwhile.
             let _turn = self.turns.acquire().await;
-            Box::pin(self.look_up(job, past)).await?
+            Box::pin(self.look_up(job, past, &viewer)).await?
         };
         let joined = self.with(|stream| stream.join(id, Wish { job, door, past, from, last_word }))?;
         let Joined::Room { room, new } = joined else { return Ok(head) };
@@ -227,8 +237,13 @@ impl Hub {
 
     /// Where a job stands; the position behind which its past is due, if that can be said without the client; and the
     /// position of its terminal event, if it has ended.
-    async fn look_up(&self, job: JobId, past: Past) -> Result<(Head, Option<i64>, Option<i64>), StoreError> {
-        let head = self.store.head(job).await?;
+    async fn look_up(
+        &self,
+        job: JobId,
+        past: Past,
+        viewer: &Principal,
+    ) -> Result<(Head, Option<i64>, Option<i64>), StoreError> {
+        let head = self.store.head_for(job, viewer).await?;
         // By the position of the last event that the client knows, not by the job's present end: what is committed
         // from here to the lock must not fall between the two.
         let from = match (past, self.replay) {
@@ -363,8 +378,8 @@ impl Hub {
                 let (job, after, up_to) = (replay.job, replay.after, replay.up_to);
                 Box::pin(self.store.events_between(job, replay.after_seq, after, up_to, PAGE)).await?
             }
-            Step::CatchUp { jobs, cursor, up_to } => {
-                Box::pin(self.store.tail_of(jobs, *cursor, *up_to, PAGE)).await?
+            Step::CatchUp { jobs, viewer, cursor, up_to } => {
+                Box::pin(self.store.tail_of(jobs, viewer.sees_only(), *cursor, *up_to, PAGE)).await?
             }
             Step::End | Step::Wait { .. } => Vec::new(),
         };

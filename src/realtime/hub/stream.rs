@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::Class,
-    job::{Code, JobId, Rejection},
+    job::{Code, JobId, Principal, Rejection},
     store::{Recorded, Room, Transient},
 };
 
@@ -71,6 +71,7 @@ pub(super) enum Step {
     Replay(Replay),
     CatchUp {
         jobs: Vec<Uuid>,
+        viewer: Principal,
         cursor: i64,
         up_to: i64,
     },
@@ -96,6 +97,11 @@ impl Stream {
         }
         self.clients.insert(id, client);
         id
+    }
+
+    /// Who a client is.
+    pub fn viewer(&self, id: ClientId) -> Option<Principal> {
+        self.clients.get(&id).map(|client| client.viewer.clone())
     }
 
     pub fn remove(&mut self, id: ClientId) {
@@ -271,8 +277,14 @@ impl Stream {
                     self.touched.push(client.outlet.clone());
                 };
                 match audience(&now[0]) {
-                    None => self.clients.iter_mut().for_each(|(id, client)| tell(*id, client)),
-                    Some(job) => {
+                    Audience::All(_) => {
+                        for (id, client) in &mut self.clients {
+                            if client.hears(&now[0]) {
+                                tell(*id, client);
+                            }
+                        }
+                    }
+                    Audience::Room(job) => {
                         for id in self.rooms.get(&job).into_iter().flatten() {
                             if let Some(client) = self.clients.get_mut(id) {
                                 tell(*id, client);
@@ -322,7 +334,7 @@ impl Stream {
                     Some(replay) => Step::Replay(replay),
                     None => {
                         let jobs = client.memberships.keys().map(|job| job.0).collect();
-                        Step::CatchUp { jobs, cursor: after, up_to }
+                        Step::CatchUp { jobs, viewer: client.viewer.clone(), cursor: after, up_to }
                     }
                 };
             }
@@ -445,9 +457,20 @@ impl Stream {
     }
 }
 
-/// The job whose room is told; none for everybody.
-fn audience(event: &Recorded) -> Option<JobId> {
-    (event.class() != Class::Broadcast).then_some(event.job)
+/// Who is told an event.
+#[derive(PartialEq)]
+enum Audience<'a> {
+    /// Those in the job's room.
+    Room(JobId),
+    /// All who may see this owner's jobs.
+    All(&'a str),
+}
+
+fn audience(event: &Recorded) -> Audience<'_> {
+    match event.class() {
+        Class::Broadcast => Audience::All(event.owner()),
+        _ => Audience::Room(event.job),
+    }
 }
 
 impl Client {

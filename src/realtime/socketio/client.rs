@@ -12,6 +12,7 @@ use socketioxide::{
     SendError, SocketError,
     extract::{SocketRef, TryData},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     message::{Answer, Arguments, Asked, ORDERS, Order, WISHES, Wish},
@@ -20,7 +21,8 @@ use super::{
 };
 use crate::{
     event::{Anything, Event, Severity, SystemNotification},
-    job::{Code, JobId, Rejection},
+    identity::Identity,
+    job::{Code, JobId, Principal, Rejection, Scope},
     realtime::{
         hub::{ClientId, Hub, Standing},
         session::Session,
@@ -31,10 +33,19 @@ use crate::{
 /// Waits for room for an answer double from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
+/// How long a client that is sent away may take to hear why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What a client may use of this server.
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub queued_messages: usize,
+}
+
+/// Who a client is, and who knows when it may stay no longer.
+pub struct Guest {
+    pub caller: Principal,
+    pub identity: Arc<Identity>,
 }
 
 /// A socket's state; lives in its extensions, and goes when it leaves.
@@ -44,6 +55,9 @@ pub struct Client {
     /// Of clients that can come back to it (version 3 and later).
     session: Option<Session>,
     link: Option<Arc<Link>>,
+    guest: Guest,
+    /// Ends the connection of one who may stay no longer.
+    watch: OnceLock<AbortOnDropHandle<()>>,
     /// What it is due; taken when it takes its place.
     standing: Mutex<Option<Standing>>,
     limits: Limits,
@@ -84,6 +98,7 @@ struct Message {
 
 impl Client {
     /// Registers all handlers of a socket that is about to connect.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of a client, and there is one caller")]
     pub fn prepare(
         socket: &SocketRef,
         hub: Arc<Hub>,
@@ -92,12 +107,15 @@ impl Client {
         link: Option<Arc<Link>>,
         limits: Limits,
         addresses: Addresses,
+        guest: Guest,
     ) {
         let client = Arc::new(Client {
             hub,
             addresses,
             session,
             link,
+            guest,
+            watch: OnceLock::new(),
             standing: Mutex::new(Some(standing)),
             limits,
             place: OnceLock::new(),
@@ -159,6 +177,43 @@ impl Client {
         } else {
             inbox.work = Work::Going;
             tokio::spawn(self.clone().work());
+            drop(inbox);
+            self.watch();
+        }
+    }
+
+    /// Sees to it that a client leaves when it may stay no longer.
+    fn watch(self: &Arc<Self>) {
+        let Guest { caller, identity } = &self.guest;
+        if caller.is_anonymous() {
+            return;
+        }
+        let (over, client) = (identity.until_over(caller), Arc::downgrade(self));
+        let watch = tokio::spawn(async move {
+            let rejection = over.await;
+            if let Some(client) = client.upgrade() {
+                client.send_away(&rejection).await;
+            }
+        });
+        let _ = self.watch.set(AbortOnDropHandle::new(watch));
+    }
+
+    /// Tells a client why it may not stay, and ends its connection. It comes back when its page has a new token.
+    async fn send_away(&self, rejection: &Rejection) {
+        let Some(Place { socket, .. }) = self.place.get() else { return };
+        let code = rejection.code.word();
+        let details = || Some(Anything(json!({ "code": code })));
+        let told = async {
+            when_there_is_room(|| notify(socket, Severity::Error, rejection.message.clone(), details()))
+                .await;
+            // Pages of another kind listen for this.
+            when_there_is_room(|| socket.emit("error", &json!({ "message": code }))).await;
+        };
+        let told = tokio::time::timeout(LAST_WORDS, told).await.is_ok();
+        if (!told || socket.clone().disconnect().is_err())
+            && let Some(link) = &self.link
+        {
+            link.kill();
         }
     }
 
@@ -238,6 +293,7 @@ impl Client {
         let Some(Place { socket, id }) = self.place.get() else { return Ok(done()) };
         match wish {
             Wish::Subscribe { job, door, past } => {
+                self.guest.caller.require(Scope::Read)?;
                 let note = async |room| self.note(job, Some(room)).await;
                 let head = self.hub.subscribe(*id, job, door, past, note).await?;
                 Ok(json!({ "ok": true, "seq": head.seq, "status": head.status.word() }))
@@ -258,6 +314,10 @@ impl Client {
 
     async fn obey(&self, job: JobId, order: Order) -> Result<Value, StoreError> {
         let store = self.hub.store();
+        self.guest.caller.require(Scope::Write)?;
+        if !self.guest.caller.sees(&store.owner(job).await?) {
+            return Err(Rejection::job_not_found(job).into());
+        }
         let status = match order {
             Order::Cancel => store.cancel(job).await?.status,
             Order::Pause => store.pause(job).await?.status,

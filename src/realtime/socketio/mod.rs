@@ -29,7 +29,7 @@ use socketioxide::{
 
 pub use self::transport::Transport;
 use self::{
-    client::Client,
+    client::{Client, Guest},
     transport::{Limits, Link, Links},
 };
 use super::{
@@ -38,6 +38,8 @@ use super::{
 };
 use crate::{
     config,
+    identity::{Credentials, Identity},
+    job::{Code, Principal, Rejection},
     store::{Addresses, StoreError},
 };
 
@@ -55,11 +57,13 @@ pub struct Sockets {
 
 /// Builds what answers `/socket.io/`, and the handle on all sockets.
 ///
-/// Events are told with `addresses` that are good from then on.
+/// Events are told with `addresses` that are good from then on. Pages of other origins than `origins` may not connect.
 pub fn start(
     hub: Arc<Hub>,
     sessions: Arc<Sessions>,
+    identity: Arc<Identity>,
     addresses: Addresses,
+    origins: &[String],
     settings: &config::Realtime,
 ) -> (Transport, Sockets) {
     let (service, io) = SocketIo::builder()
@@ -85,25 +89,41 @@ pub fn start(
     };
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
         let (hub, sessions, addresses) = (hub.clone(), sessions.clone(), addresses.clone());
+        let identity = identity.clone();
         async move {
             let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
+            let auth = auth.ok();
+            let opening = socket.req_parts();
+            let credentials = Credentials::of_socket(auth.as_ref(), &opening.headers, opening.uri.query());
+            let caller = identify(&identity, &credentials, link.as_ref()).await?;
             let (session, standing) = match socket.protocol() {
                 // It would keep neither a pid nor an offset.
                 ProtocolVersion::V4 => (None, Standing::new(hub.delivered())),
                 ProtocolVersion::V5 => {
-                    let (session, standing) = begin(&sessions, claim(auth.ok()), link.as_ref()).await?;
+                    let begun = begin(&sessions, claim(auth), &caller, link.as_ref());
+                    let (session, standing) = begun.await?;
                     (Some(session), standing)
                 }
             };
             if let (Some(session), Some(link)) = (&session, &link) {
                 link.greeting.set(session.pid.clone());
             }
-            Client::prepare(&socket, hub, session, standing, link, limits, addresses);
+            let standing = standing.of(caller.clone());
+            Client::prepare(
+                &socket,
+                hub,
+                session,
+                standing,
+                link,
+                limits,
+                addresses,
+                Guest { caller, identity },
+            );
             Ok::<(), &'static str>(())
         }
     };
     io.ns("/", connected.with(prepare));
-    (Transport::new(service, links.clone()), Sockets { io, links })
+    (Transport::new(service, links.clone(), origins.into()), Sockets { io, links })
 }
 
 impl Sockets {
@@ -123,10 +143,31 @@ impl Holder for Link {
     }
 }
 
+/// Who connects. The refusal is a code: a page compares it, and shows a text of its own.
+async fn identify(
+    identity: &Identity,
+    credentials: &Credentials,
+    link: Option<&Arc<Link>>,
+) -> Result<Principal, &'static str> {
+    for _ in 0..TRIES {
+        match identity.authenticate(credentials).await {
+            Ok(caller) => return Ok(caller),
+            Err(Rejection { code: Code::Unavailable, .. }) => tokio::time::sleep(PAUSE).await,
+            Err(rejection) => return Err(rejection.code.word()),
+        }
+    }
+    // As below.
+    if let Some(link) = link {
+        link.kill();
+    }
+    Err(Code::Unavailable.word())
+}
+
 /// Begins or continues a session; a database that is away is waited for.
 async fn begin(
     sessions: &Arc<Sessions>,
     claim: Option<Claim>,
+    caller: &Principal,
     link: Option<&Arc<Link>>,
 ) -> Result<(Session, Standing), &'static str> {
     let holder: Weak<dyn Holder> = match link {
@@ -134,7 +175,8 @@ async fn begin(
         None => Weak::<Link>::new(),
     };
     for _ in 0..TRIES {
-        match sessions.begin(claim.clone(), None, holder.clone()).await {
+        let principal = (!caller.is_anonymous()).then(|| caller.subject().to_owned());
+        match sessions.begin(claim.clone(), principal, holder.clone()).await {
             Ok(begun) => return Ok(begun),
             Err(StoreError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
             Err(error) => {

@@ -49,6 +49,7 @@ use super::{
 use crate::{
     config::{self, Config},
     event::Timestamp,
+    identity::Stay,
 };
 
 /// Bytes that a connection keeps for reading: clients say little.
@@ -126,6 +127,8 @@ pub struct Opening {
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     origin: Option<String>,
     host: Option<String>,
+    /// How long its caller may stay.
+    stay: Option<Stay>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Opening {
@@ -133,7 +136,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Opening {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Opening, Self::Rejection> {
         let (origin, host) = (text(&parts.headers, header::ORIGIN), text(&parts.headers, header::HOST));
-        Ok(Opening { upgrade: WebSocketUpgrade::from_request_parts(parts, state).await, origin, host })
+        let stay = parts.extensions.get().cloned();
+        Ok(Opening { upgrade: WebSocketUpgrade::from_request_parts(parts, state).await, origin, host, stay })
     }
 }
 
@@ -167,7 +171,7 @@ impl<D: Dialect> Door<D> {
 
     /// Lets a client follow a topic, until its token expires if it has one.
     pub fn open(&self, opening: Opening, topic: D::Topic, expires_at: Option<Timestamp>) -> Response {
-        let Opening { upgrade, origin, host } = opening;
+        let Opening { upgrade, origin, host, stay } = opening;
         let shared = &self.sockets.0;
         let upgrade = match upgrade {
             Ok(upgrade) => upgrade,
@@ -198,14 +202,14 @@ impl<D: Dialect> Door<D> {
             .write_buffer_size(0)
             .max_message_size(most)
             .max_frame_size(most)
-            .on_upgrade(move |socket| door.serve(socket, topic, expires_at, place))
+            .on_upgrade(move |socket| door.serve(socket, topic, over(stay, expires_at), place))
     }
 
     async fn serve(
         self,
         socket: WebSocket,
         topic: D::Topic,
-        expires_at: Option<Timestamp>,
+        over: impl Future<Output = ()>,
         _place: OwnedSemaphorePermit,
     ) {
         let settings = &self.sockets.0.settings;
@@ -222,7 +226,7 @@ impl<D: Dialect> Door<D> {
         let patience = (settings.ping_interval, settings.ping_timeout);
         let dialect = self.projector.projection();
         let stop = self.sockets.0.sent_away();
-        talk(line, &outbox, |message| dialect.answer(message), patience, stop, expires_at).await;
+        talk(line, &outbox, |message| dialect.answer(message), patience, stop, over).await;
         drop(seat);
     }
 }
@@ -272,11 +276,11 @@ async fn talk(
     answer: impl Fn(&str) -> Option<Utf8Bytes>,
     (ping_interval, ping_timeout): (Duration, Duration),
     sent_away: impl Future<Output = ()>,
-    expires_at: Option<Timestamp>,
+    over: impl Future<Output = ()>,
 ) {
     let sent_away = sent_away.fuse();
-    let expiry = expire(expires_at).fuse();
-    tokio::pin!(sent_away, expiry);
+    let over = over.fuse();
+    tokio::pin!(sent_away, over);
     let mut pings = interval(ping_interval);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
@@ -328,15 +332,22 @@ async fn talk(
                 }
             }
             () = &mut sent_away => return line.close(&Close::RESTART).await,
-            () = &mut expiry => return line.close(&Close { reason: "the token has expired", ..Close::POLICY }).await,
+            () = &mut over => return line.close(&Close { reason: "the token is good no more", ..Close::POLICY }).await,
         }
     }
 }
 
-async fn expire(at: Option<Timestamp>) {
-    match at {
-        None => std::future::pending().await,
-        Some(at) => sleep((at - Utc::now()).to_std().unwrap_or_default()).await,
+/// Waits until a client may stay no longer: its token has expired, or its key was revoked.
+async fn over(stay: Option<Stay>, expires_at: Option<Timestamp>) {
+    let expired = async {
+        match expires_at {
+            None => std::future::pending().await,
+            Some(at) => sleep((at - Utc::now()).to_std().unwrap_or_default()).await,
+        }
+    };
+    match stay {
+        Some(stay) => drop(stay.until_over().await),
+        None => expired.await,
     }
 }
 

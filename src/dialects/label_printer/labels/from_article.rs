@@ -21,7 +21,7 @@ use super::{
     shape::{encoded, price_label},
 };
 use crate::{
-    http::Api,
+    http::{Api, Caller},
     job::{JobRequest, Plan},
     store::{LabelSource, LibraryLabel, TemplateType},
 };
@@ -121,7 +121,11 @@ pub struct ExtractBody {
         (status = 202, body = Value), (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
     ),
 )]
-pub async fn extract(State(api): State<Api>, Body(body): Body<ExtractBody>) -> Result<Response, Refusal> {
+pub async fn extract(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(body): Body<ExtractBody>,
+) -> Result<Response, Refusal> {
     let Some(url) = text("url", body.url, 2048)? else { return Err(bad("URL is required")) };
     let article = text("articleNumber", body.article_number, 100)?;
     let article = article.map(|number| number.chars().filter(|c| !c.is_control()).collect::<String>());
@@ -136,7 +140,7 @@ pub async fn extract(State(api): State<Api>, Body(body): Body<ExtractBody>) -> R
         follow_pagination: Some(false),
         ..JobRequest::default()
     };
-    let id = api.store.submit(request, &api.limits).await?;
+    let id = api.store.submit(request, caller.subject(), &api.limits).await?;
     let body = json!({
         "success": true, "jobId": id, "data": { "jobId": id, "status": "pending" },
         "message": "The page is being read; its label will be in the library when the job is done.",

@@ -23,7 +23,7 @@ use self::upload::Picture;
 use super::answer::{Id, Refusal, RefusalBody, objects_failed, success};
 use crate::{
     event::JobType,
-    http::Api,
+    http::{Api, Caller},
     job::{CrawlOptions, JobConfig, JobId, Plan},
     store::{Artifact, Blobs, BlobsError, NewJob, NewTask, Row, ScreenshotRow},
 };
@@ -72,8 +72,8 @@ struct ManyPictures {
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody), (status = 503, body = RefusalBody),
     ),
 )]
-async fn process(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
-    let read = Reading::of_upload(&api, request, "screenshot", 1).await?;
+async fn process(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Refusal> {
+    let read = Reading::of_upload(&api, &caller, request, "screenshot", 1).await?;
     let (ended, mut results) = read.results(&api).await?;
     let result = results.pop().unwrap_or_default();
     let body = json!({
@@ -95,8 +95,12 @@ async fn process(State(api): State<Api>, request: Request) -> Result<Response, R
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody), (status = 503, body = RefusalBody),
     ),
 )]
-async fn process_batch(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
-    let read = Reading::of_upload(&api, request, "screenshots", MOST_PICTURES).await?;
+async fn process_batch(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let read = Reading::of_upload(&api, &caller, request, "screenshots", MOST_PICTURES).await?;
     read.answer_all(&api).await
 }
 
@@ -111,7 +115,7 @@ async fn process_batch(State(api): State<Api>, request: Request) -> Result<Respo
         (status = 404, body = RefusalBody), (status = 503, body = RefusalBody),
     ),
 )]
-async fn process_job(State(api): State<Api>, Id(id): Id) -> Result<Response, Refusal> {
+async fn process_job(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<Response, Refusal> {
     let name = api.store.job(id).await?.job.name;
     let screenshots = api.store.screenshots(id).await?;
     if screenshots.is_empty() || screenshots.len() > MOST_AGAIN {
@@ -130,7 +134,7 @@ async fn process_job(State(api): State<Api>, Id(id): Id) -> Result<Response, Ref
         .await;
     let rows = discard_unless(&api.blobs, job, copied).await?;
     let name: String = format!("OCR of {name}").chars().take(200).collect();
-    Reading::begin(&api, job, name, rows).await?.answer_all(&api).await
+    Reading::begin(&api, &caller, job, name, rows).await?.answer_all(&api).await
 }
 
 /// A reading: done, under way or yet to begin. The id is that of a result, of its screenshot, or of its job.
@@ -144,10 +148,16 @@ async fn process_job(State(api): State<Api>, Id(id): Id) -> Result<Response, Ref
 )]
 async fn status(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
     let none = || Refusal::automation(StatusCode::NOT_FOUND, "OCR result not found");
     let id: Uuid = path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(none)?;
+    // An id of somebody else's names nothing.
+    let owner = api.store.owner_of(id).await?.ok_or_else(none)?;
+    if !caller.sees(&owner) {
+        return Err(none());
+    }
     let result = results::find(&api, id).await?.ok_or_else(none)?;
     Ok(success(json!({ "status": result["status"], "resultId": result["resultId"], "result": result })))
 }
@@ -155,6 +165,7 @@ async fn status(
 /// A job that reads pictures.
 struct Reading {
     job: JobId,
+    caller: Caller,
 }
 
 /// A picture that is in the store, with its thumbnail.
@@ -166,7 +177,13 @@ struct Stored {
 
 impl Reading {
     /// Takes the pictures of a form in, one by one, and begins.
-    async fn of_upload(api: &Api, request: Request, field: &str, most: usize) -> Result<Reading, Refusal> {
+    async fn of_upload(
+        api: &Api,
+        caller: &Caller,
+        request: Request,
+        field: &str,
+        most: usize,
+    ) -> Result<Reading, Refusal> {
         let job = JobId(Uuid::now_v7());
         let taken = async {
             let mut pictures = upload::Pictures::of(api, request, field, most).await?;
@@ -184,10 +201,16 @@ impl Reading {
             [one] => format!("OCR of {}", one.row.product_name.as_deref().unwrap_or("a picture")),
             many => format!("OCR of {} pictures", many.len()),
         };
-        Reading::begin(api, job, name, stored).await
+        Reading::begin(api, caller, job, name, stored).await
     }
 
-    async fn begin(api: &Api, job: JobId, name: String, stored: Vec<Stored>) -> Result<Reading, Refusal> {
+    async fn begin(
+        api: &Api,
+        caller: &Caller,
+        job: JobId,
+        name: String,
+        stored: Vec<Stored>,
+    ) -> Result<Reading, Refusal> {
         let first = stored.first().map(|first| api.blobs.addresses().plain(&first.image.key));
         let template = api.store.template_ids().await?.into_iter().next();
         let config = JobConfig {
@@ -207,16 +230,21 @@ impl Reading {
             tasks.push(NewTask::read(job, row.ordinal, row.id)?);
             rows.extend([Row::Artifact(image), Row::Artifact(thumbnail), Row::Screenshot(row)]);
         }
-        let new =
-            NewJob { config: Some(config), rows, tasks, ..NewJob::unplanned(job, JobType::Automation, name) };
+        let new = NewJob {
+            config: Some(config),
+            rows,
+            tasks,
+            owner: caller.subject().to_owned(),
+            ..NewJob::unplanned(job, JobType::Automation, name)
+        };
         let begun = api.store.create(new).await.map_err(Refusal::from);
         discard_unless(&api.blobs, job, begun).await?;
-        Ok(Reading { job })
+        Ok(Reading { job, caller: caller.clone() })
     }
 
     /// Waits for the end; returns whether it came, and what there is by now of each picture.
     async fn results(&self, api: &Api) -> Result<(bool, Vec<Value>), Refusal> {
-        let ended = api.live.until_ended(self.job, api.ocr_wait).await?;
+        let ended = api.live.until_ended(&self.caller, self.job, api.ocr_wait).await?;
         Ok((ended, results::of_job(api, self.job).await?))
     }
 

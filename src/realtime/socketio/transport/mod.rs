@@ -31,6 +31,8 @@ use socketioxide::service::SocketIoService;
 use tokio::net::TcpStream;
 use tower::Service;
 
+use crate::config::allows_origin;
+
 pub use self::{
     frame::begin_text,
     link::{Link, Links},
@@ -44,8 +46,14 @@ const MAX_FIRST_FRAME: usize = 256;
 /// Bytes that the kernel may hold for one client; it doubles them for its own needs.
 const SEND_BUFFER: usize = 256 * 1024;
 /// What a socket may want to know of the request that opened it. Others are not kept.
-const KEPT_HEADERS: [HeaderName; 5] =
-    [header::AUTHORIZATION, header::COOKIE, header::ORIGIN, header::USER_AGENT, header::FORWARDED];
+const KEPT_HEADERS: [HeaderName; 6] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    header::COOKIE,
+    header::ORIGIN,
+    header::USER_AGENT,
+    header::FORWARDED,
+];
 
 /// The library, around a router that answers 404 to what is not for it.
 type Sockets = SocketIoService<Router>;
@@ -55,11 +63,13 @@ type Sockets = SocketIoService<Router>;
 pub struct Transport {
     sockets: Sockets,
     links: Arc<Links>,
+    /// Whose pages may connect.
+    origins: Arc<[String]>,
 }
 
 impl Transport {
-    pub fn new(sockets: Sockets, links: Arc<Links>) -> Transport {
-        Transport { sockets, links }
+    pub fn new(sockets: Sockets, links: Arc<Links>, origins: Arc<[String]>) -> Transport {
+        Transport { sockets, links, origins }
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
@@ -70,10 +80,24 @@ impl Transport {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return response;
         }
+        if (asked.sid.is_none() || asked.websocket) && !self.knows_origin(request.headers()) {
+            let message =
+                "Forbidden: pages of this origin may not connect; server.cors_origins names those that may";
+            return refusal(StatusCode::FORBIDDEN, 4, message);
+        }
         match (asked.websocket, asked.sid) {
             (true, sid) => self.accept(request, sid),
             (false, None) if request.method() == Method::GET => self.open_polling(request).await,
             (false, sid) => self.poll(request, sid).await,
+        }
+    }
+
+    /// Whether a page may connect. Browsers say where it is from, and let it open a WebSocket to anywhere.
+    fn knows_origin(&self, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+        match text(header::ORIGIN) {
+            None => true,
+            Some(origin) => allows_origin(&self.origins, origin, text(header::HOST)),
         }
     }
 
