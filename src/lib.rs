@@ -54,8 +54,8 @@
 //! * Nobody learns of a job that is somebody else's, through any door, list, broadcast or object; a job's owner is the
 //!   caller that made it.
 //! * No task is claimed of a job that is paused, or that waits because its owner has enough jobs at work.
-//! * Locks in the database are taken in one order: an owner's slots or a schedule, a job's row, its tasks, the head of the
-//!   journal.
+//! * Locks in the database are taken in one order: an owner's slots, a schedule or a project, a job's row, its tasks, the
+//!   head of the journal.
 //! * No object goes that a row names, and none stays that no row names: removing a job lists its objects in the same
 //!   transaction, and they are removed afterwards.
 //! * Nothing that a stranger names is asked for but through the guard ([`pipeline::tools::guard`]), be it by the crawler

@@ -33,13 +33,18 @@ enum Verb {
     )]
     Serve(ServeArgs),
     /// Run the server with a demo shop and one whole job on it.
-    #[command(after_help = "Examples:\n  jobcast demo\n  jobcast demo --once && echo all labels were made")]
+    #[command(
+        after_help = "Examples:\n  jobcast demo\n  jobcast demo --once && echo all labels were made\n  jobcast demo --products 200"
+    )]
     Demo {
         #[command(flatten)]
         serve: ServeArgs,
         /// End when the job ends, with 0 if it was completed.
         #[arg(long)]
         once: bool,
+        /// A generated shop of this many products instead of the small one that is drawn by hand.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        products: Option<u32>,
     },
     /// Bring the database's tables up to date.
     Migrate(DatabaseArgs),
@@ -58,6 +63,11 @@ enum Verb {
         after_help = "Example:\n  jobcast submit https://shop.example.com/ --template compact-label --max-products 20"
     )]
     Submit(commands::submit::SubmitArgs),
+    /// Import a spreadsheet into a running server: a list of products, or new values of articles.
+    #[command(
+        after_help = "Examples:\n  jobcast import price-list.xlsx\n  jobcast import stock.csv --articles --map Preis=price --map C=category\n  jobcast import price-list.xlsx --json | jq '.errors[]'\n\nEnds with 2 if some of the rows could not be imported."
+    )]
+    Import(commands::import::ImportArgs),
     /// Follow a job, from its beginning to its end.
     #[command(
         after_help = "Example:\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .event"
@@ -190,17 +200,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             telemetry::start(&config.log)?;
             commands::serve::run(config).await?;
         }
-        Verb::Demo { once, .. } => {
+        Verb::Demo { once, products, .. } => {
             // The job's bars have the screen; only what is wrong is logged beside them.
             if config.log.filter == Config::defaults().log.filter {
                 config.log.filter = "error".into();
             }
             telemetry::start(&config.log)?;
-            return commands::demo::run(config, once).await;
+            return commands::demo::run(config, once, products).await;
         }
         Verb::Migrate(_) => commands::migrate::run(config).await?,
         Verb::Verify { verify, .. } => return commands::verify::run(config, verify).await,
         Verb::Submit(submit) => return commands::submit::run(submit).await,
+        Verb::Import(import) => return commands::import::run(import).await,
         Verb::Watch { job, server } => {
             let job = job.parse::<jobcast::job::JobId>()?;
             return Ok(follow::follow(&server.server, job, server.style()).await?.exit_code().into());

@@ -109,6 +109,11 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// A generated shop of this many products; the one that is drawn by hand for 0.
+    pub fn of(products: u32) -> &'static Catalogue {
+        if products == 0 { &CATALOGUE } else { Catalogue::generated(products as usize) }
+    }
+
     /// A shop of any size for load: the demo shop's sound products over and over, each time with numbers, a name and a
     /// price of their own. It lives as long as the process.
     pub fn generated(products: usize) -> &'static Catalogue {

@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use url::Url;
 
-use super::demo_shop;
+use super::demo_shop::{self, Catalogue};
 use crate::{
     config::{self, Config, Signed},
     dialects, http,
@@ -188,7 +188,7 @@ impl Server {
         }
         let mut shell = Shell::new(routes, api, dialects::refuse, socket_service, &config.server);
         if config.server.demo_shop {
-            shell = shell.nest(DEMO_SHOP, demo_shop::router());
+            shell = shell.nest(DEMO_SHOP, demo_shop::router_of(Catalogue::of(config.server.demo_products)));
         }
         if let Some((path, routes)) = more {
             shell = shell.nest(path, routes(store.clone()));

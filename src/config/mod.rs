@@ -55,6 +55,7 @@ pub struct Server {
     pub request_timeout: Duration,
     pub cors_origins: Vec<String>,
     pub demo_shop: bool,
+    pub demo_products: u32,
     pub label_list: LabelList,
 }
 
@@ -131,6 +132,8 @@ impl std::fmt::Debug for Database {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Objects {
     pub url: String,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
     pub address: String,
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,

@@ -3,6 +3,7 @@
 pub mod domain_scraper;
 pub mod label_printer;
 pub mod plain;
+pub mod project_agents;
 pub mod transcript_queue;
 
 use axum::{
@@ -21,6 +22,7 @@ pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api>
         .merge(plain::routes(sockets, addresses))
         .merge(transcript_queue::routes(sockets))
         .merge(domain_scraper::routes(sockets))
+        .merge(project_agents::routes(sockets))
         .merge(label_printer::routes())
 }
 

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     http::{Api, Caller},
-    job::{JobId, Status},
+    job::{JobId, Scope, Status},
     realtime::{
         feed::{Interest, News},
         projector::{Close, Opened, Projection, Told},
@@ -51,7 +51,9 @@ async fn follow(
     id: Result<Path<String>, PathRejection>,
     opening: Opening,
 ) -> Response {
-    let job = id.ok().and_then(|Path(id)| id.parse().ok());
+    // Who may read nothing is told of nothing.
+    let id = if caller.require(Scope::Read).is_ok() { id.ok() } else { None };
+    let job = id.and_then(|Path(id)| id.parse().ok());
     door.open(opening, Topic { job, owner: caller.sees_only().map(Arc::from) }, caller.expires_at)
 }
 

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     event::format_timestamp,
     job::{
-        Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status, work::check_kind,
+        Code, CrawlOptions, JobId, JobRequest, MatchOptions, Plan, Priority, Rejection, Stage, Status,
+        work::check_kind,
     },
     store::{JobRecord, Of, Page, Retried, Slot},
 };
@@ -52,6 +53,9 @@ pub struct Submission {
     /// Likeness below which a fuzzy match is none.
     #[schema(minimum = 0, maximum = 1)]
     match_threshold: Option<f64>,
+    /// How readings are matched besides.
+    #[serde(default)]
+    matching: MatchOptions,
     /// How the shop is crawled.
     #[serde(default)]
     crawl: CrawlOptions,
@@ -72,6 +76,7 @@ impl Submission {
             max_products: self.max_products,
             follow_pagination: self.follow_pagination,
             match_threshold: self.match_threshold,
+            matching: self.matching,
             import_id: None,
             crawl: self.crawl,
             priority: Priority::new(self.priority)?,

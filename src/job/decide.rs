@@ -41,8 +41,8 @@ pub enum Command {
     Pause,
     /// Go on where it stood.
     Resume,
-    /// Items that were given up are to be tried again, so many of each stage.
-    Retry { items: BTreeMap<Stage, u32> },
+    /// Items that were given up are to be tried again, so many of each stage; `reasons` is what was said of them.
+    Retry { items: BTreeMap<Stage, u32>, reasons: Vec<String> },
     /// Another place among the jobs that wait and the items that are ready.
     Prioritise { priority: Priority },
     /// People are told something that is no item's error.
@@ -158,13 +158,19 @@ impl Job {
                 self.status = from;
                 decision.events.push(self.updated(Some("Resumed by a user".into())).into());
             }
-            Command::Retry { items } => {
+            Command::Retry { items, reasons } => {
                 let again: u32 = items.values().sum();
                 if again == 0 || items.iter().any(|(stage, items)| self.tally(*stage).failed < *items) {
                     return Err(Rejection::nothing_to_retry(self.id));
                 }
                 for (stage, items) in items {
                     self.tallies.entry(stage).or_default().failed -= items;
+                }
+                // What is said of them next is what counts. Another item's equal sentence stays.
+                for reason in &reasons {
+                    if let Some(at) = self.errors.iter().position(|error| error == reason) {
+                        self.errors.remove(at);
+                    }
                 }
                 let message = match again {
                     1 => "1 failed item is tried again".to_owned(),
@@ -519,10 +525,15 @@ mod tests {
         commands.push(Command::GiveUp { stage: Stage::Screenshot, why: "page 2 answers 500".into() });
         commands.push(Command::Done { stage: Stage::Crawl });
         run(&mut job, commands);
-        let retry = |items| Command::Retry { items: BTreeMap::from([(Stage::Screenshot, items)]) };
+        let retry = |items| Command::Retry {
+            items: BTreeMap::from([(Stage::Screenshot, items)]),
+            reasons: vec!["page 2 answers 500".into()],
+        };
         assert_eq!(job.decide(retry(0)).unwrap_err().code, Code::NothingToRetry);
         assert_eq!(job.decide(retry(2)).unwrap_err().code, Code::NothingToRetry);
+        job.errors.push("page 2 answers 500".into());
         run(&mut job, [retry(1)]);
+        assert_eq!(job.errors, ["page 2 answers 500"], "that of the other item");
         assert_eq!(job.decide(retry(1)).unwrap_err().code, Code::NothingToRetry, "it is being tried again");
         run(&mut job, [Command::Add { stage: Stage::Match, items: 1 }, Command::Done { stage: Stage::Ocr }]);
         assert_eq!(job.status, Status::ProcessingOcr, "a page is being captured");
@@ -553,7 +564,8 @@ mod tests {
             (4, ..) => Command::Prioritise { priority: Priority::new(i64::from(items)).unwrap() },
             (5, ..) => Command::Start,
             (6 | 7, _, Some(stage)) => {
-                Command::Retry { items: BTreeMap::from([(stage, items.min(job.tally(stage).failed))]) }
+                let items = BTreeMap::from([(stage, items.min(job.tally(stage).failed))]);
+                Command::Retry { items, reasons: vec!["it was late".into()] }
             }
             (8 | 9, Some(stage), _) => Command::GiveUp { stage, why: "it was late".into() },
             (10.., Some(stage), _) => Command::Done { stage },

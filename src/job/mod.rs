@@ -8,6 +8,7 @@ mod companies;
 mod crawl_options;
 mod decide;
 mod ids;
+mod match_options;
 mod plan;
 mod progress;
 mod rejection;
@@ -21,6 +22,7 @@ pub use companies::{Companies, domain};
 pub use crawl_options::{CrawlOptions, CustomSelectors};
 pub use decide::{Command, Decision, Failure, completed};
 pub use ids::JobId;
+pub use match_options::MatchOptions;
 pub use plan::{Phase, Plan, Stage};
 pub use rejection::{Code, Rejection};
 pub use request::{JobRequest, RequestLimits};
@@ -124,6 +126,9 @@ pub struct JobConfig {
     pub import_id: Option<Uuid>,
     /// Below this likeness (0 to 1) a fuzzy match is none.
     pub match_threshold: f64,
+    /// How readings are matched besides.
+    #[serde(default, skip_serializing_if = "MatchOptions::is_silent")]
+    pub matching: MatchOptions,
     /// How the shop is crawled.
     #[serde(default, skip_serializing_if = "CrawlOptions::is_silent")]
     pub crawl: CrawlOptions,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
-use super::{Code, CrawlOptions, JobConfig, Phase, Plan, Priority, Rejection};
+use super::{Code, CrawlOptions, JobConfig, MatchOptions, Phase, Plan, Priority, Rejection};
 
 /// Longest address and name that are taken.
 const MAX_URL: usize = 2048;
@@ -27,6 +27,7 @@ pub struct JobRequest {
     pub follow_pagination: Option<bool>,
     /// Likeness from 0 to 1 below which a fuzzy match is none.
     pub match_threshold: Option<f64>,
+    pub matching: MatchOptions,
     /// The price list that came along.
     pub import_id: Option<Uuid>,
     pub crawl: CrawlOptions,
@@ -88,6 +89,7 @@ impl JobRequest {
             follow_pagination: self.follow_pagination.unwrap_or(true),
             import_id: self.import_id,
             match_threshold,
+            matching: self.matching.check()?,
             crawl,
             companies: None,
         };

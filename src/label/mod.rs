@@ -42,6 +42,7 @@ mod layers;
 mod limits;
 mod output;
 mod picture;
+mod qr_wish;
 mod read;
 mod rules;
 mod style;
@@ -59,6 +60,7 @@ pub use error::LabelError;
 pub use limits::{DPI, MAX_PICTURE_BYTES, MAX_TEMPLATE_BYTES, PICTURE_DPI};
 pub use output::{Format, Made, Output};
 pub use picture::Picture;
+pub use qr_wish::QrWish;
 pub use rules::{AUTOMATIC, AutoMatch, Chosen, FALLBACK, choose};
 pub use template::{Kind, LabelTemplate, slug};
 

@@ -221,6 +221,42 @@ fn a_camera_reads_the_qr_code_from_the_png() {
     }
 }
 
+#[test]
+fn a_label_has_its_qr_code_where_it_wishes_and_nowhere_else() {
+    let at = |position, size| QrWish { enabled: true, position, size, level: Some("H".into()) };
+    let (with_ean, without_ean) =
+        (data(facts()), LabelData { facts: ProductFacts { ean: None, ..facts() }, ..data(facts()) });
+    // One whose box holds either kind of code, and one whose box is for a QR code alone.
+    for (id, data) in [("standard-label", &with_ean), ("detailed-label", &without_ean)] {
+        let template = LabelTemplate::builtin(id).unwrap();
+        let (width, height) = template.size_mm();
+        for (wish, x, y, side) in [
+            (at(Some((5.0, 3.0)), Some(25.0)), 5.0, 3.0, 25.0),
+            (at(Some((900.0, 900.0)), Some(26.0)), width - 26.0, height - 26.0, 26.0),
+            (at(None, Some(24.0)), width - 26.0, height - 26.0, 24.0),
+        ] {
+            let label = LabelRenderer::new().render(&template.with_qr(&wish), data).unwrap();
+            let mut picture = rqrr::PreparedImage::prepare(gray(&label.png));
+            let grids = picture.detect_grids();
+            let read: Vec<String> = grids.iter().map(|grid| grid.decode().unwrap().1).collect();
+            let mm = |pixels: i32| pixels as f32 * 25.4 / template.dpi() as f32;
+            let expected = [data.code_url.clone().unwrap()];
+            assert_eq!(read, expected, "{id} {wish:?} {:?}", label.warnings);
+            for corner in grids[0].bounds {
+                let inside = |at: f32, from: f32| (from - 0.1..=from + side + 0.1).contains(&at);
+                assert!(inside(mm(corner.x), x) && inside(mm(corner.y), y), "{id}: {corner:?}");
+            }
+        }
+        let none = template.with_qr(&QrWish::default());
+        let label = LabelRenderer::new().render(&none, data).unwrap();
+        assert!(rqrr::PreparedImage::prepare(gray(&label.png)).detect_grids().is_empty(), "{id}");
+        let usual = QrWish { enabled: true, ..QrWish::default() };
+        let wished = LabelRenderer::new().render(&template.with_qr(&usual), data).unwrap();
+        let own = LabelRenderer::new().render(template, data).unwrap();
+        assert!(wished.png == own.png, "{id}: where the template has it");
+    }
+}
+
 /// Reads thirteen digits from one row of pixels by the widths of its bars and gaps, as a scanner does.
 fn scan(row: &[u8]) -> Option<String> {
     const WIDTHS: [[usize; 4]; 10] = [

@@ -5,8 +5,9 @@ use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
-    PutOptions, RetryConfig, WriteMultipart, local::LocalFileSystem, path, prefix::PrefixStore,
+    Attribute, Attributes, ClientConfigKey, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, RetryConfig, WriteMultipart, aws::AmazonS3ConfigKey,
+    local::LocalFileSystem, path, prefix::PrefixStore,
 };
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -76,6 +77,10 @@ impl BlobsError {
     }
 }
 
+fn milliseconds(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
 fn said(error: &object_store::Error) -> &'static str {
     match error {
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
@@ -111,6 +116,10 @@ impl Blobs {
                 "s3" => {
                     let bucket = object_store::aws::AmazonS3Builder::from_env()
                         .with_url(&settings.url)
+                        .with_config(
+                            AmazonS3ConfigKey::Client(ClientConfigKey::Timeout),
+                            milliseconds(settings.timeout),
+                        )
                         .with_retry(RetryConfig {
                             max_retries: RETRIES,
                             retry_timeout: RETRY,

@@ -8,12 +8,13 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, jobs, journal, rows, tasks, work,
+    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, jobs, journal, match_rules_of,
+    rows, tasks, work,
 };
 use crate::{
     event::{Event, JobProgress},
     job::{Command, Job, JobId, Plan, Stage, Status, Tally},
-    product::matching::{Report, Rules},
+    product::matching::Report,
 };
 
 /// What becomes of the task under whose lease a change is made.
@@ -258,7 +259,7 @@ async fn matching(tx: &mut PgConnection, record: &jobs::JobRecord) -> Result<Rep
     .fetch_all(tx)
     .await?;
     let found = found.into_iter().map(|(kind, score)| (kind.as_deref() == Some("exact"), score));
-    Ok(Report::of(found, &Rules::default()))
+    Ok(Report::of(found, &match_rules_of(record.config.as_ref())))
 }
 
 async fn summaries(

@@ -61,8 +61,10 @@ impl Recorded {
 /// A live event that is not journaled; the newest of a job and kind replaces the older ones.
 #[derive(Debug)]
 pub struct Transient {
-    /// Whose room is told; `None` for everybody.
+    /// Whose room is told; `None` for all who may hear of it.
     pub job: Option<JobId>,
+    /// Of what belongs to no job: whose it is.
+    pub owner: Option<String>,
     pub kind: Kind,
     pub payload: Box<RawValue>,
 }
@@ -70,7 +72,7 @@ pub struct Transient {
 impl Transient {
     /// `None` for an event that is not in the catalogue: all of those are journaled.
     pub(super) fn new(job: Option<JobId>, event: &Event) -> Option<Transient> {
-        Some(Transient { job, kind: event.kind()?, payload: event.encode(job, Utc::now()) })
+        Some(Transient { job, owner: None, kind: event.kind()?, payload: event.encode(job, Utc::now()) })
     }
 }
 
@@ -168,9 +170,12 @@ impl Store {
         self.announce_transient(Some(job), event);
     }
 
-    /// Sends the sockets of this process something that belongs to no job and that nobody needs who was away.
-    pub fn notify(&self, notice: SystemNotification) {
-        self.announce_transient(None, notice.into());
+    /// Sends an owner's sockets of this process something that belongs to no job and that nobody needs who was away.
+    pub fn notify(&self, owner: &str, notice: SystemNotification) {
+        if let Some(notice) = Transient::new(None, &notice.into()) {
+            let notice = Transient { owner: Some(owner.to_owned()), ..notice };
+            self.announce(Announcement::Transient(Arc::new(notice)));
+        }
     }
 
     /// The position of the newest event.

@@ -19,9 +19,11 @@ mod jobs;
 mod journal;
 mod keys;
 mod library;
+mod match_rules;
 mod page_settings;
 mod print_layouts;
 mod products;
+mod projects;
 mod retention;
 mod retry;
 mod rows;
@@ -58,8 +60,10 @@ pub use keys::{ApiKey, NewApiKey};
 pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };
+pub use match_rules::{match_rules, match_rules_of};
 pub use print_layouts::PrintLayout;
 pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
+pub use projects::{Project, ProjectFields, run_id};
 pub use retry::Retried;
 pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};

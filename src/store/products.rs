@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Store, StoreError, copy::Copy};
-use crate::{event::Timestamp, product::price_list::ListedProduct};
+use crate::{event::Timestamp, job::JobId, product::price_list::ListedProduct};
 
 /// Article numbers that the statistics name at the most.
 const NAMED: i64 = 10_000;
@@ -164,6 +164,27 @@ impl Store {
         merge(&mut tx, id).await?;
         tx.commit().await?;
         Ok(id)
+    }
+
+    /// Removes a price list that came with no job. Its products stay known; `instead` is the job that came with the same
+    /// list.
+    pub async fn discard_import(&self, id: Uuid, instead: Option<JobId>) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "UPDATE products SET import_id = (SELECT import_id FROM jobs WHERE id = $2) WHERE import_id = $1",
+        )
+        .bind(id)
+        .bind(instead.map(|job| job.0))
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "DELETE FROM excel_imports WHERE id = $1 AND NOT EXISTS (SELECT FROM jobs WHERE import_id = $1)",
+        )
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Makes the products of a file known while it is read, in one transaction that holds no more of it in memory than

@@ -69,15 +69,17 @@ async fn reopen(tx: &mut PgConnection, record: JobRecord) -> Result<Working, Sto
     let rows = sqlx::query(
         "UPDATE tasks SET state = 'waiting', attempt = 0, fence = fence + 1, announced = false, finished_at = NULL,
                 run_at = now(), node = NULL
-         WHERE job_id = $1 AND state = 'failed' RETURNING id, stage",
+         WHERE job_id = $1 AND state = 'failed' RETURNING id, stage, last_error",
     )
     .bind(id.0)
     .fetch_all(&mut *tx)
     .await?;
     let mut items: BTreeMap<Stage, u32> = BTreeMap::new();
     let mut ids: Vec<Uuid> = Vec::with_capacity(rows.len());
+    let mut reasons: Vec<String> = Vec::with_capacity(rows.len());
     for row in &rows {
         ids.push(row.try_get("id")?);
+        reasons.extend(row.try_get::<Option<String>, _>("last_error")?);
         *items.entry(stage(row.try_get("stage")?)?).or_default() += 1;
     }
     for (table, ..) in RESULTS.iter().rev() {
@@ -91,7 +93,7 @@ async fn reopen(tx: &mut PgConnection, record: JobRecord) -> Result<Working, Sto
         tasks::ready(tx, &record.job).await?;
     }
     let mut state = Working::new(record);
-    state.run(Command::Retry { items })?;
+    state.run(Command::Retry { items, reasons })?;
     Ok(state)
 }
 

@@ -1,5 +1,7 @@
 //! The rows that a job's events speak of: artifacts, screenshots, readings, matches and labels.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
@@ -14,7 +16,8 @@ pub enum Row {
     Screenshot(ScreenshotRow),
     /// After its screenshot.
     Element(ElementRow),
-    Ocr(OcrRow),
+    /// With the picture's words and their places.
+    Ocr(OcrRow, Value),
     Match(MatchRow),
     Label(LabelRow),
     /// What a reading says of its article; it is put together with what is known already.
@@ -79,7 +82,7 @@ pub struct OcrRow {
     /// 0 to 100.
     pub confidence: f64,
     pub full_text: String,
-    /// What the picture alone says, with word boxes.
+    /// What the picture alone says, with the places of the fields.
     pub reading: Value,
     /// `ProductFacts` after the cross-check.
     pub facts: Value,
@@ -176,10 +179,10 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(e.width)
         .bind(e.height)
         .bind(e.file_size),
-        Row::Ocr(o) => sqlx::query(
+        Row::Ocr(o, words) => sqlx::query(
             "INSERT INTO ocr_results (id, job_id, screenshot_id, ordinal, confidence, full_text, reading, facts,
-                                      disagreements, error)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                                      disagreements, error, words)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
         .bind(o.id)
         .bind(job.0)
@@ -190,7 +193,8 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
         .bind(&o.reading)
         .bind(&o.facts)
         .bind(&o.disagreements)
-        .bind(&o.error),
+        .bind(&o.error)
+        .bind(words),
         Row::Match(m) => sqlx::query(
             "INSERT INTO matches (id, job_id, ocr_result_id, ordinal, success, match_type, matched_by, score, listed,
                                   warnings, reason)
@@ -238,12 +242,13 @@ pub(super) async fn insert(tx: &mut PgConnection, job: JobId, row: &Row) -> Resu
     }
 }
 
-/// Rows of one table that belong to a job, in the order of their items.
+/// Rows of one table that belong to a job, in the order of their items. Only the columns that are named are read: a
+/// page asks for all rows every two seconds, and words and their places would be most of what comes.
 macro_rules! rows_of_job {
     ($(#[$doc:meta])* $method:ident, $one:ident, $table:literal, $type:ident { $($field:ident),* $(,)? }) => {
         $(#[$doc])*
         pub async fn $method(&self, job: JobId) -> Result<Vec<$type>, StoreError> {
-            let rows = sqlx::query(concat!("SELECT * FROM ", $table, " WHERE job_id = $1 ORDER BY ordinal, id"))
+            let rows = sqlx::query(concat!("SELECT ", $(stringify!($field), ", ",)* "job_id FROM ", $table, " WHERE job_id = $1 ORDER BY ordinal, id"))
                 .bind(job.0)
                 .fetch_all(&self.pool)
                 .await?;
@@ -252,7 +257,7 @@ macro_rules! rows_of_job {
 
         /// One of them.
         pub async fn $one(&self, id: Uuid) -> Result<Option<$type>, StoreError> {
-            let row = sqlx::query(concat!("SELECT * FROM ", $table, " WHERE id = $1"))
+            let row = sqlx::query(concat!("SELECT ", $(stringify!($field), ", ",)* "job_id FROM ", $table, " WHERE id = $1"))
                 .bind(id)
                 .fetch_optional(&self.pool)
                 .await?;
@@ -299,6 +304,24 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.iter().map(element).collect::<Result<_, _>>()?)
+    }
+
+    /// The pictures of parts of one product page.
+    pub async fn elements_of(&self, screenshot: Uuid) -> Result<Vec<ElementRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM screenshot_elements WHERE screenshot_id = $1 ORDER BY kind")
+            .bind(screenshot)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.iter().map(element).collect::<Result<_, _>>()?)
+    }
+
+    /// The words of readings and their places, by the readings' ids.
+    pub async fn ocr_words(&self, readings: &[Uuid]) -> Result<HashMap<Uuid, Value>, StoreError> {
+        let rows = sqlx::query_as("SELECT id, words FROM ocr_results WHERE id = ANY($1)")
+            .bind(readings)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// One of them, by its folder (the article number or `product-N`) and its kind.

@@ -5,12 +5,13 @@
 //! are made up for by one.
 
 use chrono::Utc;
+use serde_json::json;
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{Store, StoreError, jobs};
 use crate::{
-    event::Timestamp,
+    event::{Anything, Severity, SystemNotification, Timestamp, format_timestamp},
     job::{Code, JobId, JobRequest, Overlap, Rejection, RequestLimits, Timing},
 };
 
@@ -232,6 +233,7 @@ impl Store {
                     .execute(&mut *tx)
                     .await?;
                 tx.commit().await?;
+                self.notify(&due.owner, skipped(&due, open));
                 continue;
             }
             match self.new_job(due.job, limits, &due.owner).await {
@@ -256,6 +258,25 @@ impl Store {
             }
         }
         Ok(made)
+    }
+}
+
+/// What those who look at the pages hear of a run that is left out.
+fn skipped(schedule: &Schedule, open: i64) -> SystemNotification {
+    let why = match schedule.overlap {
+        Overlap::Skip => "an earlier run has not ended".to_owned(),
+        Overlap::Queue => format!("{open} earlier runs have not ended"),
+    };
+    let details = json!({
+        "scheduleId": schedule.id,
+        "schedule": schedule.name,
+        "due": schedule.next_run.map(format_timestamp),
+        "openRuns": open,
+    });
+    SystemNotification {
+        r#type: Severity::Warning,
+        message: format!("A run of the schedule “{}” is left out, for {why}.", schedule.name),
+        details: Some(Anything(details)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Spreadsheets and articles over HTTP: what a person uploads, looks at, changes and takes away again.
 
-use std::io::Cursor;
+use std::{io::Cursor, path::Path};
 
 use calamine::{Reader as _, Xlsx};
 use jobcast::{
@@ -12,7 +12,7 @@ use reqwest::multipart::{Form, Part};
 use rust_xlsxwriter::Workbook;
 use serde_json::{Value, json};
 
-use crate::support::{Running, answer, planned_job};
+use crate::support::{Running, answer, folder, planned_job};
 
 const LIST: &str = "Artikelnummer;Beschreibung;Preis;EAN;Kategorie;ab 10 Stück;Zusatzinfo;Lagerplatz\n\
                     SD-1;Spanplattenschraube 4 x 40;4,99;4006381333931;Schrauben;4,50;neu;R-12\n\
@@ -467,5 +467,58 @@ async fn a_spreadsheet_changes_the_articles_that_a_person_assigned_its_columns_t
         assert!(body["error"].as_str().unwrap().contains(says), "{body}");
     }
     assert_eq!(server.upload("/api/articles/excel-import", "neu.csv", file, &[]).await.0, 400);
+    server.stop().await;
+}
+
+/// Runs `jobcast import` beside a server; returns its exit code and what it says.
+async fn import_as_a_command(server: &Running, file: &Path, more: &[&str]) -> (i32, String, String) {
+    let run = tokio::process::Command::new(env!("CARGO_BIN_EXE_jobcast"))
+        .arg("import")
+        .arg(file)
+        .args(["--server", server.base.as_str()])
+        .args(more)
+        .output();
+    let said = tokio::time::timeout(std::time::Duration::from_secs(60), run).await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (said.status.code().unwrap(), text(said.stdout), text(said.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spreadsheets_are_imported_from_the_command_line() {
+    let server = Running::quiet().await;
+    let folder = folder();
+    let list = folder.path().join("list.csv");
+    std::fs::write(&list, "Artikelnummer;Bezeichnung;Preis\nC-1;Schraube;1,50\nC-2;Mutter;2,50\n;ohne;1\n")
+        .unwrap();
+    let (code, said, _) = import_as_a_command(&server, &list, &[]).await;
+    assert_eq!(code, 2, "{said}");
+    for part in ["2 of 3 rows of list.csv were imported", "new products  2", "row 4: Artikelnummer fehlt"] {
+        assert!(said.contains(part), "{said}");
+    }
+    std::fs::write(&list, "Artikelnummer;Bezeichnung;Preis\nC-1;Schraube;1,75\n").unwrap();
+    let (code, said, _) = import_as_a_command(&server, &list, &["--json"]).await;
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &answer["validRows"], &answer["newProducts"]), (0, &json!(1), &json!(0)), "{said}");
+    assert_eq!(server.get("/api/excel/product/C-1").await.1["data"]["price"], 1.75);
+
+    let article = json!({ "articleNumber": "C-1", "productName": "Schraube", "price": 1 });
+    assert_eq!(server.post("/api/articles", &article).await.0, 201);
+    let (code, said, _) = import_as_a_command(
+        &server,
+        &list,
+        &["--articles", "--map", "Preis=price", "--map", "B=productName"],
+    )
+    .await;
+    assert_eq!((code, said.contains("1 of 1 rows changed articles")), (0, true), "{said}");
+    assert_eq!(server.get("/api/articles").await.1["data"][0]["price"], 1.75);
+
+    for (more, says) in [
+        (&["--articles", "--map", "price"][..], "Preis=price"),
+        (&["--articles", "--map", "Preis=colour"], "excel-valid-fields"),
+        (&["--map", "Preis=price"], "--articles"),
+    ] {
+        let (code, _, said) = import_as_a_command(&server, &list, more).await;
+        assert!(code != 0 && said.contains(says), "{more:?}: {said}");
+    }
     server.stop().await;
 }

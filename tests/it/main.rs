@@ -21,6 +21,7 @@ mod ocr;
 mod openapi;
 mod print_sheets;
 mod process;
+mod projects;
 mod proxy;
 mod queue;
 mod raw_client;

@@ -1,13 +1,7 @@
 //! Objects: in S3, on a real server of its protocol, which refuses what is not signed; with addresses that are signed and
 //! end; and as pictures in other sizes.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -21,43 +15,63 @@ use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::watch;
 use url::Url;
 use uuid::Uuid;
 
 use crate::{
     process::{Process, free_port},
     raw_client::{RawClient, Told},
-    support::{Running, answer, config, folder, soon},
+    support::{Running, answer, config, folder, soon, wait_for},
 };
 
-/// An S3 server on a folder, as long as the runtime lives.
-async fn s3(root: &std::path::Path, key: &str, secret: &str) -> SocketAddr {
-    s3_that_may_refuse(root, key, secret, Arc::default()).await
+/// What a bucket's server does with a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    /// It says 403 to every GET.
+    RefusesGets,
+    /// It takes requests and never answers.
+    Stalls,
+    /// It says 503 to everything.
+    Fails,
 }
 
-/// One that answers no GET while `refuses` is true.
-async fn s3_that_may_refuse(
-    root: &std::path::Path,
-    key: &str,
-    secret: &str,
-    refuses: Arc<AtomicBool>,
-) -> SocketAddr {
+/// The server of a bucket, and how many requests it has left without a good answer.
+#[derive(Clone)]
+struct Bucket {
+    address: SocketAddr,
+    mood: watch::Sender<Mood>,
+    spoilt: watch::Sender<usize>,
+}
+
+/// An S3 server on a folder, as long as the runtime lives.
+async fn s3(root: &std::path::Path, key: &str, secret: &str) -> Bucket {
     let mut service = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
     service.set_auth(SimpleAuth::from_single(key, secret));
     let service = service.build();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let bucket = Bucket { address, mood: watch::Sender::new(Mood::Well), spoilt: watch::Sender::new(0) };
+    let shared = bucket.clone();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let (service, refuses) = (service.clone(), refuses.clone());
+            let (service, bucket) = (service.clone(), shared.clone());
             let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-                let refused = refuses.load(Ordering::Relaxed) && request.method() == "GET";
+                let mood = *bucket.mood.borrow();
+                let spoilt = mood != Mood::Well && (mood != Mood::RefusesGets || request.method() == "GET");
+                if spoilt {
+                    bucket.spoilt.send_modify(|spoilt| *spoilt += 1);
+                }
                 let answer = hyper::service::Service::call(&service, request);
+                let status = |code| hyper::Response::builder().status(code).body(s3s::Body::empty()).unwrap();
                 async move {
-                    match refused {
-                        true => Ok(hyper::Response::builder().status(403).body(s3s::Body::empty()).unwrap()),
-                        false => answer.await,
+                    match mood {
+                        Mood::Stalls => std::future::pending().await,
+                        Mood::Fails => Ok(status(503)),
+                        Mood::RefusesGets if spoilt => Ok(status(403)),
+                        _ => answer.await,
                     }
                 }
             });
@@ -66,7 +80,19 @@ async fn s3_that_may_refuse(
             tokio::spawn(connection);
         }
     });
-    address
+    bucket
+}
+
+/// The settings of a server whose objects rest in the bucket `pictures`.
+fn settings<'a>(endpoint: &'a str, secret: &'a str) -> [(&'a str, &'a str); 6] {
+    [
+        ("JOBCAST__OBJECTS__URL", "s3://pictures/jobcast"),
+        ("AWS_ENDPOINT", endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "the-key"),
+        ("AWS_SECRET_ACCESS_KEY", secret),
+    ]
 }
 
 /// Runs the short conversation that stores a picture; returns its answer and the picture's address.
@@ -84,18 +110,9 @@ async fn store_a_picture(server: &Process) -> (u16, Value, Option<String>) {
 async fn objects_rest_in_a_bucket_and_load_from_their_address() {
     let (bucket, folder) = (folder(), folder());
     std::fs::create_dir(bucket.path().join("pictures")).unwrap();
-    let endpoint = format!("http://{}", s3(bucket.path(), "the-key", "the-secret").await);
-    let settings = |secret| {
-        [
-            ("JOBCAST__OBJECTS__URL", "s3://pictures/jobcast"),
-            ("JOBCAST__PIPELINE__ENABLED", "false"),
-            ("AWS_ENDPOINT", endpoint.as_str()),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "the-key"),
-            ("AWS_SECRET_ACCESS_KEY", secret),
-        ]
-    };
+    let endpoint = format!("http://{}", s3(bucket.path(), "the-key", "the-secret").await.address);
+    let settings =
+        |secret| [&settings(&endpoint, secret)[..], &[("JOBCAST__PIPELINE__ENABLED", "false")]].concat();
     let server = Process::start(folder.path(), free_port(), &settings("the-secret")).await;
     let (status, body, address) = store_a_picture(&server).await;
     assert_eq!((status, &body["success"]), (200, &json!(true)), "{body}");
@@ -358,7 +375,7 @@ async fn pictures_that_nobody_looks_at_make_room_for_new_ones() {
 async fn addresses_may_lead_to_the_bucket_which_refuses_what_is_not_signed() {
     let (bucket, folder) = (folder(), folder());
     std::fs::create_dir(bucket.path().join("pictures")).unwrap();
-    let endpoint = format!("http://{}", s3(bucket.path(), "the-key", "the-secret").await);
+    let endpoint = format!("http://{}", s3(bucket.path(), "the-key", "the-secret").await.address);
     let address = format!("{endpoint}/pictures/jobcast/{{key}}");
     let settings = [
         ("JOBCAST__OBJECTS__URL", "s3://pictures/jobcast"),
@@ -409,7 +426,7 @@ async fn addresses_may_lead_to_the_bucket_which_refuses_what_is_not_signed() {
 async fn an_object_in_a_bucket_is_never_written_over_by_one_that_should_be_new() {
     let bucket = folder();
     std::fs::create_dir(bucket.path().join("pictures")).unwrap();
-    let address = s3(bucket.path(), "the-key", "the-secret").await;
+    let address = s3(bucket.path(), "the-key", "the-secret").await.address;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let store = object_store::aws::AmazonS3Builder::new()
         .with_endpoint(format!("http://{address}"))
@@ -433,18 +450,11 @@ async fn an_item_whose_object_is_refused_is_tried_again_and_then_says_what_is_wr
     let _turn = crate::support::heavy().await;
     let (bucket, folder) = (folder(), folder());
     std::fs::create_dir(bucket.path().join("pictures")).unwrap();
-    let refuses = Arc::new(AtomicBool::new(true));
-    let endpoint = s3_that_may_refuse(bucket.path(), "the-key", "the-secret", refuses.clone()).await;
-    let endpoint = format!("http://{endpoint}");
-    let settings = [
-        ("JOBCAST__OBJECTS__URL", "s3://pictures/jobcast"),
-        ("JOBCAST__PIPELINE__RETRY_BACKOFF", "10ms"),
-        ("AWS_ENDPOINT", endpoint.as_str()),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "the-key"),
-        ("AWS_SECRET_ACCESS_KEY", "the-secret"),
-    ];
+    let s3 = s3(bucket.path(), "the-key", "the-secret").await;
+    s3.mood.send_replace(Mood::RefusesGets);
+    let endpoint = format!("http://{}", s3.address);
+    let settings =
+        [&settings(&endpoint, "the-secret")[..], &[("JOBCAST__PIPELINE__RETRY_BACKOFF", "10ms")]].concat();
     let server = Process::start(folder.path(), free_port(), &settings).await;
     let mut picture = std::io::Cursor::new(Vec::new());
     image::GrayImage::new(60, 40).write_to(&mut picture, image::ImageFormat::Png).unwrap();
@@ -457,8 +467,87 @@ async fn an_item_whose_object_is_refused_is_tried_again_and_then_says_what_is_wr
     assert!(said.contains("refuses this server's credentials") && !said.contains(&endpoint), "{said}");
 
     // It is there all the same.
-    refuses.store(false, Ordering::Relaxed);
+    s3.mood.send_replace(Mood::Well);
     let shown = server.http.get(body["result"]["imageUrl"].as_str().unwrap()).send().await.unwrap();
     assert_eq!(shown.status().as_u16(), 200);
     server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_stalls_or_is_down_costs_time_and_no_picture() {
+    let _turn = crate::support::heavy().await;
+    let (bucket, folder) = (folder(), folder());
+    std::fs::create_dir(bucket.path().join("pictures")).unwrap();
+    let s3 = s3(bucket.path(), "the-key", "the-secret").await;
+    let endpoint = format!("http://{}", s3.address);
+    let quick = [
+        ("JOBCAST__OBJECTS__TIMEOUT", "1s"),
+        ("JOBCAST__PIPELINE__RETRY_BACKOFF", "100ms"),
+        ("JOBCAST__PIPELINE__MAX_ATTEMPTS", "2"),
+        ("JOBCAST__CRAWLER__DELAY", "0s"),
+        ("JOBCAST__BROWSER__SETTLE_TIMEOUT", "2s"),
+    ];
+    let settings = [&settings(&endpoint, "the-secret")[..], &quick].concat();
+    let server = Process::start(folder.path(), free_port(), &settings).await;
+    let post = async |path: &str, body: Value| {
+        answer(server.http.post(format!("{}{path}", server.base)).json(&body).send().await.unwrap()).await
+    };
+    let wish = json!({ "shopUrl": format!("{}/demo/shop/", server.base), "plan": "crawl", "maxProducts": 2 });
+    let begin = async || post("/v1/jobs", wish.clone()).await.1["id"].as_str().unwrap().to_owned();
+    let ended = async |job: &str| {
+        wait_for("the job to end", async || {
+            Some(server.get(&format!("/v1/jobs/{job}")).await).filter(|job| !job["endedAt"].is_null())
+        })
+        .await
+    };
+    let pictures = async |job: &str| {
+        let shown = server.get(&format!("/api/crawler/screenshots/{job}")).await;
+        let mut loaded = 0;
+        for shot in shown["data"].as_array().unwrap() {
+            let picture = server.http.get(shot["url"].as_str().unwrap()).send().await.unwrap();
+            image::load_from_memory(&picture.bytes().await.unwrap()).unwrap();
+            loaded += 1;
+        }
+        loaded
+    };
+
+    // For a while it takes pictures and does not say that it has them.
+    let mut spoilt = s3.spoilt.subscribe();
+    s3.mood.send_replace(Mood::Stalls);
+    let stalled = begin().await;
+    soon("pictures that are not taken", spoilt.wait_for(|spoilt| *spoilt >= 2)).await.unwrap();
+    s3.mood.send_replace(Mood::Well);
+    let job = ended(&stalled).await;
+    assert_eq!((&job["status"], &job["errors"]), (&json!("completed"), &json!([])), "{job}");
+    assert_eq!(pictures(&stalled).await, 2);
+
+    // It stays down for longer than anything is tried.
+    s3.mood.send_replace(Mood::Fails);
+    let failed = begin().await;
+    let job = ended(&failed).await;
+    let said = "the object store does not answer as it should";
+    assert_eq!(job["status"], "failed", "{job}");
+    assert!(job["error"].as_str().unwrap().contains(said), "{job}");
+    let errors = job["errors"].as_array().unwrap();
+    assert!(errors.len() == 2 && errors.iter().all(|error| error.as_str().unwrap().contains(said)), "{job}");
+    assert!(!job.to_string().contains(&s3.address.to_string()), "{job}");
+
+    // What failed is all that is done again when it is back.
+    s3.mood.send_replace(Mood::Well);
+    let (status, again) = post(&format!("/v1/jobs/{failed}/retry"), json!({})).await;
+    assert_eq!(status, 201, "{again}");
+    let again = again["id"].as_str().unwrap();
+    let job = ended(again).await;
+    assert_eq!((&job["status"], &job["errors"]), (&json!("completed"), &json!([])), "{job}");
+    assert_eq!(pictures(again).await, 2);
+
+    // Every object that a row names is in the bucket, as it was stored.
+    let audit = tokio::process::Command::new(env!("CARGO_BIN_EXE_jobcast"))
+        .args(["verify", "--data-dir"])
+        .arg(folder.path())
+        .env_remove("DATABASE_URL")
+        .envs(settings.iter().copied())
+        .output();
+    let audit = tokio::time::timeout(Duration::from_secs(60), audit).await.unwrap().unwrap();
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
 }

@@ -123,7 +123,7 @@ async fn pictures_that_are_sent_are_read_as_a_job_that_is_seen_live() {
 async fn a_reading_that_takes_longer_than_a_request_is_asked_for_later() {
     let mut config = config();
     config.pipeline.enabled = false;
-    config.server.request_timeout = Duration::from_secs(2);
+    config.ocr.wait = Duration::from_millis(500);
     let server = Running::start(config).await;
     let form = Form::new().part("screenshot", packed(&DynamicImage::new_rgb8(30, 20), ImageFormat::Png));
     let (status, body) = send(&server, "/api/ocr/process", form).await;

@@ -98,7 +98,7 @@ fn no_route_is_left_out_of_the_contract() {
             }
         }
     }
-    assert!(seen > 20, "{seen} routes found");
+    assert!(seen > 80, "{seen} routes found");
 }
 
 #[tokio::test]
@@ -126,6 +126,6 @@ async fn a_fuzzer_finds_the_server_as_its_contract_says() {
     // What it only warns of (ids that it makes up are mostly nobody's) is no fault, but a run that tested nothing would
     // pass too.
     let tested = said.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
-    assert!(tested.is_some_and(|operations| operations > 20), "{said}");
+    assert!(tested.is_some_and(|operations| operations > 100), "{said}");
     server.stop().await;
 }

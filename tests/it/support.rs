@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use jobcast::{
     app::{Server, listen},
     config::Config,
-    job::{ANONYMOUS, CrawlOptions, JobConfig, JobId, Plan},
+    job::{ANONYMOUS, CrawlOptions, JobConfig, JobId, MatchOptions, Plan},
     store::{
         Announcement, NewJob, Store,
         embedded::{Durability, Postgres},
@@ -101,6 +101,7 @@ pub async fn planned_job_of(store: &Store, owner: &str) -> JobId {
         follow_pagination: true,
         import_id: None,
         match_threshold: 0.6,
+        matching: MatchOptions::default(),
         crawl: CrawlOptions::default(),
         companies: None,
     };

@@ -32,7 +32,9 @@ use jobcast::{
     config::Config,
     dialects::{
         domain_scraper::{self, board::Board},
-        plain, transcript_queue,
+        plain,
+        project_agents::socket::{self, Known, ProjectAgents, Standing},
+        transcript_queue,
     },
     event::{Event, JobType, Kind, Timestamp},
     job::{ANONYMOUS, Command, Failure, Job, JobId, JobView, Plan},
@@ -176,6 +178,43 @@ impl Frontend for Queue {
     }
 }
 
+struct Agents;
+
+impl Frontend for Agents {
+    type Dialect = ProjectAgents;
+    const NAME: &'static str = "project_agents";
+    const SHOWS: bool = false;
+
+    fn dialect() -> ProjectAgents {
+        ProjectAgents
+    }
+
+    fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> socket::Project {
+        let known = match given["generate"] == false {
+            true => Known { id: job.id.0, runs: 0, seq: 0, standing: Standing::PENDING },
+            false => {
+                let standing = Standing::of(job.status, job.progress);
+                Known { id: job.id.0, runs: 1, seq: events.len() as i32, standing }
+            }
+        };
+        socket::Project { name: job.id.to_string(), known: Some(known) }
+    }
+
+    fn path(job: JobId) -> String {
+        format!("/api/ws/projects/{job}")
+    }
+
+    /// The object is `{name, generate?}`. The first run's job has the project's id.
+    async fn make(server: &Running, given: &Value) -> JobId {
+        let (_, project) = server.post("/api/projects", &serde_json::json!({ "name": given["name"] })).await;
+        let id = project["id"].as_str().unwrap();
+        if given["generate"] != false {
+            server.post(&format!("/api/projects/{id}/generate"), &serde_json::json!({})).await;
+        }
+        id.parse().unwrap()
+    }
+}
+
 struct Scraper;
 
 impl Frontend for Scraper {
@@ -213,6 +252,7 @@ async fn conversations_go_as_they_are_written() {
     run_all::<Plain>(&server).await;
     run_all::<Queue>(&server).await;
     run_all::<Scraper>(&server).await;
+    run_all::<Agents>(&server).await;
     run_over_socketio::<LabelPrinter>(&server).await;
     server.stop().await;
 }
@@ -396,7 +436,7 @@ fn fits(wanted: &Value, heard: &Value, job: &str) -> bool {
         (Value::String(wanted), heard) if wanted == "{any}" || wanted == heard => true,
         (Value::String(wanted), Value::Number(_)) => wanted == "{number}",
         (Value::String(wanted), Value::String(heard)) => match wanted.as_str() {
-            "{job}" => heard == job,
+            text if text.contains("{job}") => *heard == text.replace("{job}", job),
             "{id}" => Uuid::try_parse(heard).is_ok(),
             // With a zone or without, or the time of day alone.
             "{time}" => {
@@ -498,8 +538,12 @@ impl<F: Frontend> Talk for Pure<F> {
             Step::Progress(event) => {
                 let job = self.job.as_ref().unwrap().id;
                 let payload = event.encode(Some(job), DateTime::UNIX_EPOCH);
-                let progress =
-                    vec![Arc::new(Transient { job: Some(job), kind: event.kind().unwrap(), payload })];
+                let progress = vec![Arc::new(Transient {
+                    job: Some(job),
+                    owner: None,
+                    kind: event.kind().unwrap(),
+                    payload,
+                })];
                 self.tell(News { events: Vec::new(), progress });
             }
             Step::Command(command, results) => {

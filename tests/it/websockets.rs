@@ -1,6 +1,6 @@
 //! The raw WebSocket door, whatever dialect is behind it: who is let in, what a client may do, and how it is sent away.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use jobcast::{
@@ -9,7 +9,10 @@ use jobcast::{
     store::{Change, NewJob, Store},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest as _},
@@ -52,6 +55,39 @@ async fn end(socket: &mut Socket) -> u16 {
 
 fn warning(text: &str) -> Event {
     LabelFailed { error: text.to_owned(), article_number: None }.into()
+}
+
+/// What a page's own WebSocket is told, a line each, and how it ends: JavaScript's, as Node has it.
+const PAGE: &str = r#"
+const socket = new WebSocket(process.argv[1]);
+socket.onmessage = (event) => console.log(event.data);
+socket.onclose = ({ code, wasClean }) => console.log(JSON.stringify({ code, wasClean }));
+"#;
+
+#[tokio::test]
+async fn a_pages_own_websocket_hears_all_and_is_closed_cleanly() {
+    let server = Running::quiet().await;
+    let id = job(server.store()).await;
+    let mut url = server.url(&format!("/v1/jobs/{id}/socket"));
+    url.set_scheme("ws").unwrap();
+    let mut page = tokio::process::Command::new("node")
+        .args(["--experimental-websocket", "--no-warnings", "-e", PAGE, url.as_str()])
+        .kill_on_drop(true)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(page.stdout.take().unwrap()).lines();
+    let mut next = async || -> Value {
+        let line = soon("a line of the page", lines.next_line()).await.unwrap().unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(next().await, json!({ "seq": 1, "status": "pending" }));
+    server.store().append(id, vec![warning("über")]).await.unwrap();
+    assert_eq!(next().await["data"]["error"], "über");
+    server.store().cancel(id).await.unwrap();
+    assert_eq!(next().await["event"], "job:failed");
+    assert_eq!(next().await, json!({ "code": 1000, "wasClean": true }));
+    server.stop().await;
 }
 
 /// The status with which an upgrade is refused.

@@ -26,7 +26,7 @@ use tokio_tungstenite::{
 use url::Url;
 
 pub use follower::{Follower, News, Told};
-pub use rest::{PriceListJob, job, submit, submit_with_price_list};
+pub use rest::{PriceListJob, Spreadsheet, import, job, submit, submit_with_price_list};
 
 use crate::job::Code;
 use packet::{Opening, Packet};

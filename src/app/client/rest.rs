@@ -1,10 +1,17 @@
 //! The REST calls of the command line, and errors in sentences that say what to do.
 
-use std::{error::Error as _, sync::OnceLock, time::Duration};
+use std::{convert::Infallible, error::Error as _, sync::OnceLock, time::Duration};
 
-use reqwest::{RequestBuilder, Response, StatusCode, header, redirect::Policy};
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::{
+    Body, RequestBuilder, Response, StatusCode, header,
+    multipart::{Form, Part},
+    redirect::Policy,
+};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::watch;
 use url::Url;
 
 use super::ClientError;
@@ -14,6 +21,8 @@ use crate::job::JobId;
 const CALL: Duration = Duration::from_secs(60);
 const UPLOAD: Duration = Duration::from_secs(300);
 const CONNECT: Duration = Duration::from_secs(10);
+/// Bytes of an upload that are handed over at once.
+const PIECE: usize = 1 << 16;
 /// Largest answer that is read; a job's results are the largest.
 const MAX_ANSWER: usize = 16_000_000;
 /// Longest sentence of a server that is repeated.
@@ -32,6 +41,16 @@ pub struct PriceListJob {
     pub file: Vec<u8>,
 }
 
+/// A spreadsheet to be imported.
+#[derive(Clone, Debug, Default)]
+pub struct Spreadsheet {
+    /// Ends in `.xlsx`, `.xls` or `.csv`.
+    pub name: String,
+    pub bytes: Vec<u8>,
+    /// Which columns fill which fields of articles; `None` for a list of products.
+    pub config: Option<Value>,
+}
+
 /// Submits a job: `POST /v1/jobs` with `body`.
 pub async fn submit(base: &Url, body: &impl Serialize) -> Result<JobId, ClientError> {
     let request = http(base)?.post(address(base, "v1/jobs")).timeout(CALL).json(body);
@@ -40,20 +59,54 @@ pub async fn submit(base: &Url, body: &impl Serialize) -> Result<JobId, ClientEr
 
 /// Submits a job together with the price list that its products are matched to.
 pub async fn submit_with_price_list(base: &Url, job: PriceListJob) -> Result<JobId, ClientError> {
-    let mime = match job.file_name.to_ascii_lowercase().rsplit_once('.') {
-        Some((_, "csv")) => "text/csv",
-        Some((_, "xls")) => "application/vnd.ms-excel",
-        _ => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    };
-    let file = reqwest::multipart::Part::bytes(job.file).file_name(job.file_name);
-    let file = file.mime_str(mime).map_err(|error| ClientError::Client(error.to_string()))?;
-    let form = reqwest::multipart::Form::new()
+    let file = named(Part::bytes(job.file), job.file_name)?;
+    let form = Form::new()
         .text("shopUrl", job.shop_url)
         .text("templateId", job.template_id)
         .text("config", job.config.to_string())
         .part("excelFile", file);
     let request = http(base)?.post(address(base, "api/automation/start")).timeout(UPLOAD).multipart(form);
     job_id(base, &call(base, request).await?, "jobId")
+}
+
+/// Imports a spreadsheet and returns what the server says of its rows; `sent` hears how many bytes have left.
+pub async fn import(base: &Url, sheet: Spreadsheet, sent: watch::Sender<u64>) -> Result<Value, ClientError> {
+    let length = sheet.bytes.len() as u64;
+    let rest = Bytes::from(sheet.bytes);
+    let pieces = stream::unfold((rest, sent), |(mut rest, sent)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let piece = rest.split_to(PIECE.min(rest.len()));
+        sent.send_modify(|bytes| *bytes += piece.len() as u64);
+        Some((Ok::<_, Infallible>(piece), (rest, sent)))
+    });
+    let file = Part::stream_with_length(Body::wrap_stream(pieces), length);
+    let mut form = Form::new().part("file", named(file, sheet.name)?);
+    let path = match sheet.config {
+        Some(config) => {
+            form = form.text("config", config.to_string());
+            "api/articles/excel-import"
+        }
+        None => "api/excel/upload",
+    };
+    let request = http(base)?.post(address(base, path)).timeout(UPLOAD).multipart(form);
+    let mut answer = call(base, request).await?;
+    // The same again, where some of the pages read it.
+    if let Value::Object(fields) = &mut answer {
+        fields.remove("data");
+    }
+    Ok(answer)
+}
+
+/// A file of a form with the kind that its name's ending tells.
+fn named(file: Part, name: String) -> Result<Part, ClientError> {
+    let mime = match name.to_ascii_lowercase().rsplit_once('.') {
+        Some((_, "csv")) => "text/csv",
+        Some((_, "xls")) => "application/vnd.ms-excel",
+        _ => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    };
+    file.file_name(name).mime_str(mime).map_err(|error| ClientError::Client(error.to_string()))
 }
 
 /// A job as `GET /v1/jobs/{id}` shows it.

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -10,20 +11,34 @@ use crate::{
     app::{
         Server,
         client::{self, PriceListJob},
-        demo_shop,
+        demo_shop::{self, Catalogue},
         follow::{self, Style},
         listen,
     },
     config::Config,
 };
 
-/// Products of the demo's job.
+/// Products of the demo's job at the most; the small shop has fewer.
 const PRODUCTS: u32 = 40;
 
 /// Serves, submits the job over REST and follows it over Socket.IO; then goes on serving, or with `once` ends with
 /// the job's result as exit code.
-pub async fn run(mut config: Config, once: bool) -> anyhow::Result<ExitCode> {
+///
+/// `products` makes a shop of that many; else it is the small one that is drawn by hand, unless a setting says otherwise.
+pub async fn run(mut config: Config, once: bool, products: Option<u32>) -> anyhow::Result<ExitCode> {
     config.server.demo_shop = true;
+    config.server.demo_products = products.unwrap_or(config.server.demo_products);
+    let wanted = match config.server.demo_products {
+        0 => PRODUCTS,
+        products => products,
+    };
+    if wanted > config.crawler.max_products {
+        bail!(
+            "a job may have {} products; ask for fewer, or raise the setting crawler.max_products",
+            config.crawler.max_products
+        );
+    }
+    let list = demo_shop::price_list_of(Catalogue::of(config.server.demo_products));
     let signals = Mutex::new(Signals::listen()?);
     let listeners = listen::bind(&config.server.listen).await?;
     let next_signal = async || signals.lock().await.next().await;
@@ -38,9 +53,9 @@ pub async fn run(mut config: Config, once: bool) -> anyhow::Result<ExitCode> {
         let job = PriceListJob {
             shop_url: shop.to_string(),
             template_id: "standard-label".into(),
-            config: json!({ "name": "Labels of the demo shop", "maxProducts": PRODUCTS }),
+            config: json!({ "name": "Labels of the demo shop", "maxProducts": wanted }),
             file_name: "price-list.xlsx".into(),
-            file: demo_shop::price_list_xlsx(),
+            file: list,
         };
         let job = client::submit_with_price_list(&base, job).await?;
         follow::follow(&base, job, Style::Auto).await

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check_config;
 pub mod contract;
 pub mod demo;
+pub mod import;
 pub mod key;
 pub mod migrate;
 pub mod postgres;

@@ -9,8 +9,11 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::answer::Refusal;
-use crate::http::{Api, body_rejection};
+use super::{answer::Refusal, field};
+use crate::{
+    http::{Api, body_rejection},
+    product::spreadsheet::SpreadsheetError,
+};
 
 /// The form's field for the price list of a job.
 const JOB_FIELDS: [&str; 1] = ["excelFile"];
@@ -113,6 +116,22 @@ impl Form {
 
 /// Spreadsheets that are read at once; each may unfold to many times its size.
 pub static READERS: Semaphore = Semaphore::const_new(2);
+
+/// Reads a spreadsheet in a thread of its own, when it is its turn.
+pub async fn read<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SpreadsheetError> + Send + 'static,
+) -> Result<T, Refusal> {
+    // Never closed, so a permit always comes; the thread gives it back, whatever becomes of the request.
+    let permit = READERS.acquire().await;
+    let reading = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
+    reading
+        .await
+        .map_err(|_| field::bad("The reader failed at this file; the server's log tells why."))?
+        .map_err(|error| field::bad(error.to_string()))
+}
 
 /// A job's price list that cannot be used, and why.
 pub fn unreadable_list(why: String) -> Refusal {

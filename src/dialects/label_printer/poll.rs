@@ -3,18 +3,15 @@
 
 use std::collections::HashMap;
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     event::{OcrData, format_timestamp},
     job::{Job, Phase, Stage, Status},
-    product::{
-        ProductFacts,
-        matching::{Report, Rules},
-    },
-    store::{JobRecord, LabelRow, MatchRow, OcrRow, ScreenshotRow, StoreError},
+    product::{ProductFacts, matching::Report},
+    store::{JobRecord, LabelRow, MatchRow, OcrRow, ScreenshotRow, StoreError, match_rules_of},
 };
 
 /// What a job has made so far.
@@ -108,6 +105,7 @@ pub fn whole(
     let read = |id: Uuid| facts.get(&id).unwrap_or(&none);
     let readings =
         made.readings.iter().map(|row| reading(row, read(row.id), pages.get(&row.screenshot_id).copied()));
+    let readings = readings.collect::<Result<Vec<_>, _>>()?;
     let matches = made.matches.iter().map(|row| match_result(row, read(row.ocr_result_id)));
     let labels = made.labels.iter().map(|row| label(row, &address));
     let mut whole = heading(record);
@@ -116,11 +114,11 @@ pub fn whole(
         "results".into(),
         json!({
             "screenshots": made.screenshots.iter().map(|row| screenshot(row, &address)).collect::<Vec<_>>(),
-            "ocrResults": readings.collect::<Vec<_>>(),
+            "ocrResults": readings,
             "matchResults": matches.collect::<Result<Vec<_>, _>>()?,
             "labels": labels.collect::<Result<Vec<_>, _>>()?,
             "summary": with_time(record, summary),
-            "matching": report(&made.matches),
+            "matching": report(record, &made.matches),
         }),
     );
     Ok(whole.into())
@@ -148,6 +146,8 @@ fn config(record: &JobRecord) -> Value {
     let mut crawler = json!(config.crawl);
     crawler["maxProducts"] = config.max_products.into();
     crawler["followPagination"] = config.follow_pagination.into();
+    let mut matcher = json!(config.matching);
+    matcher["threshold"] = config.match_threshold.into();
     json!({
         "name": record.job.name,
         "shopUrl": config.shop_url,
@@ -155,7 +155,7 @@ fn config(record: &JobRecord) -> Value {
         "maxProducts": config.max_products,
         "followPagination": config.follow_pagination,
         "crawlerConfig": crawler,
-        "matcherConfig": { "threshold": config.match_threshold },
+        "matcherConfig": matcher,
     })
 }
 
@@ -180,7 +180,67 @@ fn screenshot(row: &ScreenshotRow, address: impl Fn(&str) -> String) -> Value {
     .into()
 }
 
-fn reading(row: &OcrRow, facts: &ProductFacts, product_url: Option<&str>) -> Value {
+/// Of a stored reading, what pages are shown besides the values.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Read {
+    tiers_text: Option<String>,
+    /// Where the fields stand.
+    pub boxes: Vec<ReadBox>,
+    parts: Vec<ReadPart>,
+}
+
+/// A word, or the words of a field, in pixels of the picture.
+#[derive(Deserialize)]
+pub struct ReadBox {
+    field: Option<String>,
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
+    confidence: f64,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct ReadPart {
+    field: String,
+    confidence: f64,
+}
+
+impl Read {
+    pub fn of(row: &OcrRow) -> Result<Read, StoreError> {
+        stored("ocr_results", &row.reading)
+    }
+
+    /// The values, and the tier prices as they stand in the picture.
+    pub fn extracted(&self, facts: &ProductFacts) -> Map<String, Value> {
+        let mut data = object(product(facts));
+        if let Some(text) = &self.tiers_text {
+            data.insert("tieredPricesText".into(), text.as_str().into());
+        }
+        data
+    }
+
+    /// How sure the fields are, 0 to 100, line by line.
+    pub fn confidences(&self) -> impl Iterator<Item = (&str, f64)> {
+        let boxes = self.boxes.iter().filter_map(|found| Some((found.field.as_deref()?, found.confidence)));
+        boxes.chain(self.parts.iter().map(|part| (&*part.field, part.confidence)))
+    }
+}
+
+impl ReadBox {
+    pub fn shown(&self) -> Value {
+        let fields = json!({
+            "field": self.field, "text": self.text, "confidence": rounded(self.confidence, 1),
+            "x": self.left, "y": self.top, "width": self.width, "height": self.height,
+        });
+        object(fields).into()
+    }
+}
+
+fn reading(row: &OcrRow, facts: &ProductFacts, product_url: Option<&str>) -> Result<Value, StoreError> {
+    let read = Read::of(row)?;
     let data = OcrData {
         article_number: facts.article_number.clone(),
         price: facts.price,
@@ -192,19 +252,22 @@ fn reading(row: &OcrRow, facts: &ProductFacts, product_url: Option<&str>) -> Val
         "ocrResultId": row.id,
         "confidence": data.confidence,
         "data": data,
-        "extractedData": product(facts),
+        "extractedData": read.extracted(facts),
+        // The fields' only: all words of all pictures would be too much for a page that asks every two seconds.
+        "boundingBoxes": read.boxes.iter().map(ReadBox::shown).collect::<Vec<_>>(),
         "success": row.error.is_none(),
         "error": row.error,
     }));
     // The one key of this API that is null rather than absent.
     item.insert("productUrl".into(), json!(product_url));
-    item.into()
+    Ok(item.into())
 }
 
 /// What `job:completed` tells of the matches, as it is so far.
-fn report(matches: &[MatchRow]) -> Report {
+fn report(record: &JobRecord, matches: &[MatchRow]) -> Report {
     let found = matches.iter().filter(|row| row.success);
-    Report::of(found.map(|row| (row.match_type.as_deref() == Some("exact"), row.score)), &Rules::default())
+    let rules = match_rules_of(record.config.as_ref());
+    Report::of(found.map(|row| (row.match_type.as_deref() == Some("exact"), row.score)), &rules)
 }
 
 /// A failed match tells the article number that was read, as its event does.
@@ -361,7 +424,7 @@ mod tests {
                         step(&mut job, if pauses { Command::Pause } else { Command::Resume });
                     }
                     11 if job.tally(stage).failed > 0 => {
-                        step(&mut job, Command::Retry { items: [(stage, 1)].into() });
+                        step(&mut job, Command::Retry { items: [(stage, 1)].into(), reasons: Vec::new() });
                     }
                     _ => {
                         if let Some(stage) = follower(stage) {

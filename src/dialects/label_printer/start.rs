@@ -116,9 +116,19 @@ pub async fn start(State(api): State<Api>, caller: Caller, request: Request) -> 
         }
         request.import_id = Some(api.store.import(list.import).await.map_err(failed)?);
     }
-    let made =
-        api.store.submit_once(request, caller.subject(), &api.limits, once.as_ref()).await.map_err(failed)?;
-    answer(&api, made, message).await
+    let import = request.import_id;
+    let owner = caller.subject();
+    let submitted = api.store.submit_once(request, owner, &api.limits, once.as_ref()).await;
+    // The same request came twice at once and the other one was faster, or there is no job after all.
+    if let Some(import) = import
+        && submitted.as_ref().map_or(true, |made| made.replayed)
+    {
+        api.store
+            .discard_import(import, submitted.as_ref().ok().map(|made| made.job))
+            .await
+            .map_err(failed)?;
+    }
+    answer(&api, submitted.map_err(failed)?, message).await
 }
 
 async fn answer(api: &Api, made: Submitted, message: String) -> Result<Response, Refusal> {

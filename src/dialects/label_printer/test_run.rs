@@ -178,7 +178,7 @@ fn reading(screenshot_id: Uuid, id: Uuid) -> Change {
         disagreements: json!([]),
         error: None,
     };
-    Change { rows: vec![Row::Ocr(row)], events: vec![event.into()], ..Change::default() }
+    Change { rows: vec![Row::Ocr(row, json!([]))], events: vec![event.into()], ..Change::default() }
 }
 
 /// The job as a row of the original's `crawl_jobs` table, completed now.

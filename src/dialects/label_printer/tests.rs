@@ -385,8 +385,8 @@ async fn a_poll_carries_the_fields_of_the_events() {
     let events: Vec<Event> = vec![read.into(), matched.into(), unmatched.into(), generated.into()];
     let change = Change {
         rows: vec![
-            Row::Ocr(ocr(reading, shot, 0, &facts, None)),
-            Row::Ocr(ocr(unread, unread_shot, 1, &json!({}), Some("it is blank"))),
+            Row::Ocr(ocr(reading, shot, 0, &facts, None), json!([])),
+            Row::Ocr(ocr(unread, unread_shot, 1, &json!({}), Some("it is blank")), json!([])),
             Row::Match(match_row(found, reading, 0, Some(&facts))),
             Row::Match(match_row(unfound, unread, 1, None)),
             Row::Artifact(picture),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use crate::{
     event::{Timestamp, format_timestamp},
-    job::{CrawlOptions, CustomSelectors, JobRequest, Plan, Priority},
+    job::{CrawlOptions, CustomSelectors, JobRequest, MatchOptions, Plan, Priority},
 };
 
 type Fields = Map<String, Value>;
@@ -32,6 +32,7 @@ impl Wish {
         let matching: Vec<&Fields> = below("matcherConfig").collect();
         let outer: Vec<&Fields> = both().collect();
 
+        let (match_threshold, matching) = match_options(&matching)?;
         let required = |key, sentence| text(&outer, key)?.ok_or_else(|| bad(sentence));
         let request = JobRequest {
             plan: Plan::Labels,
@@ -42,7 +43,8 @@ impl Wish {
             ),
             max_products: whole(&crawl, "maxProducts")?,
             follow_pagination: flag(&crawl, "followPagination")?,
-            match_threshold: number(&matching, "threshold")?,
+            match_threshold,
+            matching,
             import_id: None,
             crawl: crawl_options(&crawl)?,
             priority: match number(&outer, "priority")? {
@@ -156,6 +158,20 @@ pub fn crawl_options(places: &[&Fields]) -> Result<CrawlOptions, Refusal> {
     })
 }
 
+/// What a `matcherConfig` says: the threshold of names, and everything else of a matching.
+pub fn match_options(places: &[&Fields]) -> Result<(Option<f64>, MatchOptions), Refusal> {
+    let threshold = ["threshold", "fuzzyThreshold", "minConfidence"];
+    let threshold = threshold.into_iter().find(|key| first(places, key).is_some()).unwrap_or("threshold");
+    let fuzzy = if first(places, "fuzzy").is_some() { "fuzzy" } else { "enableFuzzy" };
+    let options = MatchOptions {
+        article_number_threshold: number(places, "articleNumberThreshold")?,
+        fuzzy: flag(places, fuzzy)?,
+        low_confidence: number(places, "lowConfidence")?,
+        price_tolerance: number(places, "priceTolerance")?,
+    };
+    Ok((number(places, threshold)?, options))
+}
+
 fn flag(places: &[&Fields], key: &str) -> Result<Option<bool>, Refusal> {
     match first(places, key) {
         None => Ok(None),
@@ -238,6 +254,19 @@ mod tests {
         ] {
             assert_eq!(wish(place.clone()).match_threshold, Some(0.8), "{place}");
         }
+        let said = json!({ "fuzzy": false, "articleNumberThreshold": "0.9", "lowConfidence": 0.5, "priceTolerance": 2 });
+        for place in [
+            json!({ "matcherConfig": said }),
+            json!({ "config": json!({ "matcherConfig": said }).to_string() }),
+        ] {
+            let options = MatchOptions {
+                article_number_threshold: Some(0.9),
+                fuzzy: Some(false),
+                low_confidence: Some(0.5),
+                price_tolerance: Some(2.0),
+            };
+            assert_eq!(wish(place.clone()).matching, options, "{place}");
+        }
         let silent = wish(json!({ "maxProducts": null, "config": "" }));
         assert_eq!(
             (silent.max_products, silent.follow_pagination, silent.match_threshold),
@@ -255,6 +284,7 @@ mod tests {
             (json!({ "followPagination": 1 }), "followPagination must be true or false."),
             (json!({ "name": 7 }), "name must be a text."),
             (json!({ "matcherConfig": { "threshold": [] } }), "threshold must be a number."),
+            (json!({ "matcherConfig": { "fuzzy": 1 } }), "fuzzy must be true or false."),
         ] {
             let mut fields =
                 json!({ "shopUrl": "https://shop.example.com/", "templateId": "standard-label" });

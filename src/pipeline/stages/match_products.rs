@@ -10,11 +10,8 @@ use super::{Context, StageError, column, json, payload, render_label};
 use crate::{
     event::{Event, MatchFailed, MatchFound, MatchType},
     job::Stage,
-    product::{
-        ProductFacts,
-        matching::{Match, Rules},
-    },
-    store::{Change, Claimed, MatchRow, NewTask, Row},
+    product::{ProductFacts, matching::Match},
+    store::{Change, Claimed, MatchRow, NewTask, Row, match_rules_of},
 };
 
 /// A reading to be matched.
@@ -38,7 +35,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
 
     let id = task.lease.task;
     let mut row = unmatched(task, ocr_result_id);
-    let rules = Rules { product_name: config.match_threshold, ..Rules::default() };
+    let rules = match_rules_of(Some(&config));
     // A list of a hundred thousand names takes some milliseconds to be compared with one.
     let searched = {
         let (matcher, read) = (matcher.clone(), read.clone());

@@ -1,16 +1,24 @@
 //! OCR: what a screenshot says, checked against what the page declares.
 
+use uuid::Uuid;
+
 use super::{Context, StageError, column, json, match_products, payload};
 use crate::{
     event::{OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted},
     job::{Plan, Stage},
-    pipeline::tools::fields::{cross_check, read_fields},
+    pipeline::tools::{
+        browser::ElementKind,
+        fields::{Field, Reading, cross_check, open_fields, read_part, read_words},
+    },
     product::{
         ProductFacts,
         article::{PriceType, short_description, tiered_prices_text},
     },
     store::{ArticleRow, Change, Claimed, NewTask, OcrRow, ReadItem as Item, Row, ScreenshotRow},
 };
+
+/// Pixels of a part's picture beyond which it is not read.
+const MOST_PART_PIXELS: i64 = 4_000_000;
 
 pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError> {
     let Item { screenshot_id } = payload(task)?;
@@ -24,9 +32,11 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         let why = error.to_string();
         if error.is_retryable() { StageError::Retry { why } } else { StageError::Fatal { why } }
     })?;
-    context.store.tell(task.lease.job, at(90));
+    context.store.tell(task.lease.job, at(80));
     let page: ProductFacts = column(&screenshot.page_facts)?;
-    let reading = read_fields(&text);
+    let (mut reading, words) = read_words(&text);
+    read_parts(context, screenshot_id, &page, &mut reading).await?;
+    context.store.tell(task.lease.job, at(90));
     let checked = cross_check(&reading, &page);
     if checked.values == ProductFacts::default() {
         return Err(StageError::Fatal {
@@ -56,10 +66,12 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
         disagreements: json(&checked.disagreements)?,
         error: None,
     };
-    let mut rows = vec![Row::Ocr(row)];
+    let mut rows = vec![Row::Ocr(row, json(&words)?)];
     // Who sends a picture to be read has not said that it shows a product of theirs.
     if context.store.job(task.lease.job).await?.job.plan != Plan::Read {
-        rows.extend(article(&screenshot, &checked.values, &text.text, confidence).map(Row::Article));
+        rows.extend(
+            article(&screenshot, &checked.values, &reading, &text.text, confidence).map(Row::Article),
+        );
     }
     let item = match_products::Item { ocr_result_id: id };
     let next =
@@ -67,10 +79,53 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     Ok(Change { rows, tasks: vec![next], events: vec![completed.into()], ..Change::default() })
 }
 
+/// Reads the pictures of the parts of the page that the picture of the product says nothing of, or that the page doubts.
+async fn read_parts(
+    context: &Context,
+    screenshot: Uuid,
+    page: &ProductFacts,
+    reading: &mut Reading,
+) -> Result<(), StageError> {
+    let open = open_fields(reading, page);
+    if open.is_empty() {
+        return Ok(());
+    }
+    let parts = context.store.elements_of(screenshot).await?;
+    for field in open {
+        let Some(part) = parts.iter().find(|part| kind(field).is_some_and(|kind| kind.word() == part.kind))
+        else {
+            continue;
+        };
+        if i64::from(part.width) * i64::from(part.height) > MOST_PART_PIXELS {
+            continue;
+        }
+        let picture = context.blobs.get(&part.key, None).await?;
+        // The picture of the product was read; what a part could have added is no reason to try it all again.
+        match context.ocr.read_part(picture.bytes).await {
+            Ok(text) => read_part(reading, page, field, &text),
+            Err(error) => tracing::debug!(key = part.key, %error, "a part of a page could not be read"),
+        }
+    }
+    Ok(())
+}
+
+/// The part of a page that shows a field.
+fn kind(field: Field) -> Option<ElementKind> {
+    match field {
+        Field::ArticleNumber => Some(ElementKind::ArticleNumber),
+        Field::Price => Some(ElementKind::Price),
+        Field::Tiers => Some(ElementKind::PriceTable),
+        Field::ProductName => Some(ElementKind::Title),
+        Field::Description => Some(ElementKind::Description),
+        Field::Ean => None,
+    }
+}
+
 /// The article of a reading; none without an article number.
 fn article(
     screenshot: &ScreenshotRow,
     facts: &ProductFacts,
+    reading: &Reading,
     text: &str,
     confidence: f64,
 ) -> Option<ArticleRow> {
@@ -86,7 +141,11 @@ fn article(
         price: facts.price,
         price_type: PriceType::of(facts, text),
         tiers: facts.tiers.clone(),
-        tiered_prices_text: tiered_prices_text(&facts.tiers, currency),
+        // As it stands on the page, unless it was misread.
+        tiered_prices_text: (reading.tiers == facts.tiers)
+            .then(|| reading.tiers_text.clone())
+            .flatten()
+            .or_else(|| tiered_prices_text(&facts.tiers, currency)),
         currency: facts.currency.clone(),
         image_key: Some(screenshot.image_key.clone()),
         thumbnail_key: Some(screenshot.thumbnail_key.clone()),
@@ -110,5 +169,6 @@ pub fn given_up(task: &Claimed, why: String) -> (Change, String) {
         error: Some(why.clone()),
     };
     let failed = OcrFailed { screenshot_id, error: why.clone() };
-    (Change { rows: vec![Row::Ocr(row)], events: vec![failed.into()], ..Change::default() }, why)
+    let rows = vec![Row::Ocr(row, serde_json::json!([]))];
+    (Change { rows, events: vec![failed.into()], ..Change::default() }, why)
 }

@@ -9,7 +9,7 @@ use super::{Context, StageError, json, payload};
 use crate::{
     event::{ScreenshotCaptured, ScreenshotUploaded},
     job::CrawlOptions,
-    pipeline::tools::browser::{CaptureRules, ElementKind, ElementRule},
+    pipeline::tools::browser::{CaptureError, CaptureRules, ElementKind, ElementRule},
     product::ProductFacts,
     store::{Change, Claimed, ElementRow, NewTask, Row, ScreenshotRow},
 };
@@ -33,6 +33,10 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     let turn = context.fetcher.hosts().turn(&url).await;
     let capture = context.browser.capture(&url, &rules).await.map_err(|error| {
         let why = format!("{url} could not be captured: {error}");
+        // The next attempt, and every other visit to this shop, waits for its turn until then.
+        if let CaptureError::Busy { retry_after, .. } = error {
+            context.fetcher.leave_alone(&url, retry_after);
+        }
         if error.is_retryable() { StageError::Retry { why } } else { StageError::Fatal { why } }
     })?;
     drop(turn);

@@ -47,6 +47,8 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch
 use tokio::time::timeout;
 use url::Url;
 
+use super::fetch::retry_after;
+
 /// How long Chromium may take to open its debugging port.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a tab may take to close, or the whole browser to end, before it counts as stuck.
@@ -356,6 +358,9 @@ pub enum CaptureError {
     Timeout(Duration),
     #[error("the shop answered with status {0}")]
     Status(u16),
+    /// Too many requests, or closed for a while, and the shop says when to come back.
+    #[error("the shop answered with status {status} and asks to come back after {}", humantime(.retry_after))]
+    Busy { status: u16, retry_after: Duration },
     #[error("the address leads to a place that may not be visited")]
     Refused,
     #[error("Chromium crashed: {0}")]
@@ -372,7 +377,7 @@ impl CaptureError {
     /// Whether the same capture may well succeed a little later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            CaptureError::Timeout(_) | CaptureError::Crashed(_) => true,
+            CaptureError::Timeout(_) | CaptureError::Crashed(_) | CaptureError::Busy { .. } => true,
             CaptureError::Status(status) => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
             CaptureError::Navigation(reason) => {
                 ["CONNECTION", "TIMED_OUT", "EMPTY_RESPONSE", "NETWORK_CHANGED"]
@@ -739,7 +744,14 @@ impl Incidents {
                         return CaptureError::Refused;
                     }
                     if let Ok(status @ 400..) = u16::try_from(event.response.status) {
-                        return CaptureError::Status(status);
+                        let asked = headers.and_then(|all| {
+                            let mut named = all.iter().filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+                            retry_after(named.next()?.1.as_str()?)
+                        });
+                        return match asked {
+                            Some(retry_after) if matches!(status, 429 | 503) => CaptureError::Busy { status, retry_after },
+                            _ => CaptureError::Status(status),
+                        };
                     }
                     self.documents += 1;
                     if self.documents > MAX_DOCUMENTS {
@@ -1586,6 +1598,7 @@ mod tests {
             )),
             "/busy" => page(&format!("{PRODUCT}<script>for (;;);</script>")),
             "/broken" => (StatusCode::INTERNAL_SERVER_ERROR, Html("<h1>Fehler</h1>")).into_response(),
+            "/closed" => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "7")]).into_response(),
             "/long" => page(
                 "<body style='margin:0'><div class=product style='height:9000px;width:600px;background:linear-gradient(\
                  to bottom, #fff 2000px, #f00 2000px)'>lang</div>",
@@ -1796,6 +1809,12 @@ mod tests {
         let fail = async |url: &Url| pool.capture(url, &rules()).await.unwrap_err();
         let broken = fail(&at("/broken")).await;
         assert!(matches!(broken, CaptureError::Status(500)) && broken.is_retryable(), "{broken}");
+        let closed = fail(&at("/closed")).await;
+        let asked = Duration::from_secs(7);
+        assert!(
+            matches!(closed, CaptureError::Busy { status: 503, retry_after } if retry_after == asked),
+            "{closed}"
+        );
         let missing = fail(&at("/missing")).await;
         assert!(matches!(missing, CaptureError::Status(404)) && !missing.is_retryable(), "{missing}");
         let refused = fail(&Url::parse("http://intranet.test/").unwrap()).await;

@@ -2,7 +2,7 @@
 
 use std::{io::Read as _, sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use reqwest::{Response, redirect::Policy};
 use tokio::time::{sleep, timeout};
 use url::Url;
@@ -159,6 +159,11 @@ impl Fetcher {
         Fetcher { limits: Arc::new(limits), ..self.clone() }
     }
 
+    /// A host has asked to be left alone for so long: everybody waits, not only who was told, but not for ever.
+    pub fn leave_alone(&self, url: &Url, asked: Duration) {
+        self.hosts.leave_alone(url, asked.min(self.limits.max_retry_after));
+    }
+
     /// Whose turn it is at which host; for those who visit by other means.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
@@ -191,8 +196,7 @@ impl Fetcher {
                 Err(failed) if retries > 0 && failed.error.is_retryable() => {
                     tracing::debug!(host = url.host_str(), error = %failed.error, "a page will be tried again");
                     if let Some(asked) = failed.retry_after {
-                        // Everybody waits, not only who was told.
-                        self.hosts.leave_alone(url, asked.min(self.limits.max_retry_after));
+                        self.leave_alone(url, asked);
                     }
                     drop(turn);
                     sleep(backoff).await;
@@ -217,7 +221,8 @@ impl Fetcher {
                 continue;
             }
             if !status.is_success() {
-                let retry_after = retry_after(response.headers());
+                let asked = response.headers().get(header::RETRY_AFTER);
+                let retry_after = asked.and_then(|asked| retry_after(asked.to_str().ok()?));
                 return Err(Failed { error: FetchError::Status(status.as_u16()), retry_after });
             }
             let content_type = response.headers().get(header::CONTENT_TYPE);
@@ -298,9 +303,9 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// `Retry-After`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+/// The value of `Retry-After`, in seconds or as a date.
+pub fn retry_after(text: &str) -> Option<Duration> {
+    let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -382,6 +387,7 @@ pub(super) mod tests {
         Router,
         body::{Body, Bytes},
         extract::Path,
+        http::HeaderMap,
         response::{IntoResponse, Redirect},
         routing::get,
     };
@@ -665,15 +671,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_site_may_say_when_to_come_back_in_seconds_or_as_a_date() {
-        let header = |value: String| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
-            retry_after(&headers)
-        };
-        assert_eq!(header("7".into()), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
         let date = (chrono::Utc::now() + Duration::from_secs(60)).to_rfc2822().replace("+0000", "GMT");
-        assert!(header(date.clone()).is_some_and(|wait| wait.as_secs() > 50), "{date}");
-        assert_eq!(header("Wed, 21 Oct 2015 07:28:00 GMT".into()), None);
-        assert_eq!(header("soon".into()), None);
+        assert!(retry_after(&date).is_some_and(|wait| wait.as_secs() > 50), "{date}");
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+        assert_eq!(retry_after("soon"), None);
     }
 }

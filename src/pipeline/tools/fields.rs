@@ -17,6 +17,10 @@ use crate::product::{ProductFacts, Tier, is_ean13, parse_price};
 const MOST_TIERS: usize = 50;
 /// A product's name is cut off after so many characters.
 const LONGEST_NAME: usize = 200;
+/// The same of the words of a part of a page as they were read.
+const LONGEST_PART: usize = 500;
+/// Words of a picture that are kept with their places; a product's page has some hundred.
+const MOST_WORDS: usize = 1000;
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,11 +42,17 @@ pub struct Reading {
     pub ean: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_name: Option<String>,
+    /// Only from the picture of that part of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// 0 to 100: the mean confidence of the fields that were read, times the share that was found of the
     /// three that every product has: article number, price, name.
     pub confidence: f32,
     /// Where the fields stand in the picture; the tiers have one box per line.
     pub boxes: Vec<FieldBox>,
+    /// The fields that a picture of a part of the page told, not that of the product as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartRead>,
 }
 
 /// The values that a picture may show.
@@ -54,6 +64,7 @@ pub enum Field {
     Tiers,
     Ean,
     ProductName,
+    Description,
 }
 
 /// The words that a field was read from, in pixels of the picture.
@@ -71,18 +82,54 @@ pub struct FieldBox {
     pub text: String,
 }
 
+/// What the picture of one part of a page told of its field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartRead {
+    pub field: Field,
+    /// The words as they were read.
+    pub text: String,
+    /// 0 to 100: the mean of the words'.
+    pub confidence: f32,
+}
+
+/// One word of a picture, in its pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WordBox {
+    pub text: String,
+    pub left: u32,
+    pub top: u32,
+    pub width: u32,
+    pub height: u32,
+    /// 0 to 100.
+    pub confidence: f32,
+    /// The field that was read from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<Field>,
+}
+
 /// Reads the fields of one picture.
 pub fn read_fields(picture: &OcrText) -> Reading {
+    read_words(picture).0
+}
+
+/// The same, and the picture's words, each with the field that was read from it.
+pub fn read_words(picture: &OcrText) -> (Reading, Vec<WordBox>) {
     let rows = rows(&picture.words);
     let mut reading = Reading::default();
+    let mut fields: Vec<Option<Field>> = vec![None; picture.words.len()];
 
     let ean = find_ean(&rows);
     let article_number = find_article_number(&rows);
-    let tiers = find_tiers(&rows);
+    let tiers = find_tiers(&rows, false);
     let price = find_price(&rows, &tiers);
     let name = find_name(picture);
 
-    let mut mark = |field, words: &[usize]| reading.boxes.extend(field_box(picture, field, words));
+    let mut mark = |field, words: &[usize]| {
+        reading.boxes.extend(field_box(picture, field, words));
+        words.iter().for_each(|&word| fields[word] = Some(field));
+    };
     for (field, found) in
         [(Field::ArticleNumber, &article_number), (Field::Ean, &ean), (Field::ProductName, &name)]
     {
@@ -107,15 +154,102 @@ pub fn read_fields(picture: &OcrText) -> Reading {
     }
     reading.tiers = tiers.into_iter().map(|tier| tier.value).collect();
     reading.confidence = confidence(&reading);
-    reading
+    let words = picture.words.iter().zip(fields).take(MOST_WORDS).map(|(word, field)| WordBox {
+        text: word.text.clone(),
+        left: word.left,
+        top: word.top,
+        width: word.width,
+        height: word.height,
+        confidence: (word.confidence * 10.0).round() / 10.0,
+        field,
+    });
+    (reading, words.collect())
 }
 
 fn confidence(reading: &Reading) -> f32 {
     let everyone_has =
         [reading.article_number.is_some(), reading.price.is_some(), reading.product_name.is_some()];
     let share = everyone_has.iter().filter(|&&found| found).count() as f32 / everyone_has.len() as f32;
-    let sum: f32 = reading.boxes.iter().map(|one| one.confidence).sum();
-    share * sum / reading.boxes.len().max(1) as f32
+    let boxes = reading.boxes.iter().map(|one| one.confidence);
+    let all: Vec<f32> = boxes.chain(reading.parts.iter().map(|one| one.confidence)).collect();
+    share * all.iter().sum::<f32>() / all.len().max(1) as f32
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Parts of a page
+
+/// The fields that the picture of a product lacks, or shows otherwise than the page declares: the pictures of those
+/// parts of the page may tell more.
+pub fn open_fields(reading: &Reading, page: &ProductFacts) -> Vec<Field> {
+    let doubted = cross_check(reading, page).disagreements;
+    let lacking = [
+        (Field::ArticleNumber, reading.article_number.is_none()),
+        (Field::ProductName, reading.product_name.is_none()),
+        (Field::Price, reading.price.is_none()),
+        (Field::Tiers, reading.tiers.is_empty()),
+        // The page's own words are better than any reading of them.
+        (Field::Description, reading.description.is_none() && page.description.is_none()),
+    ];
+    let open = |field| doubted.iter().any(|doubt| doubt.field == field);
+    lacking.into_iter().filter(|(field, lacks)| *lacks || open(*field)).map(|(field, _)| field).collect()
+}
+
+/// Reads the picture of one part of a page into what was read of the whole. What was lacking is taken; what the page
+/// doubts is only taken where the part says what the page says, for then two are against one.
+pub fn read_part(reading: &mut Reading, page: &ProductFacts, field: Field, picture: &OcrText) {
+    let rows = rows(&picture.words);
+    let text = || picture.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_text = |text: &String| text.chars().filter(|c| c.is_alphabetic()).count() >= 3;
+    let taken = match field {
+        Field::ArticleNumber => {
+            let first = || find_token(&rows, |text| text.chars().filter(char::is_ascii_digit).count() >= 3);
+            let found = find_article_number(&rows).or_else(first).map(|found| found.value);
+            take(&mut reading.article_number, found, page.article_number.as_ref(), |a, b| same_number(a, b))
+        }
+        Field::ProductName => {
+            let found = Some(text().chars().take(LONGEST_NAME).collect()).filter(is_text);
+            take(&mut reading.product_name, found, page.name.as_ref(), |a, b| same_name(a, b))
+        }
+        Field::Price => {
+            let bare = || rows.iter().flatten().find_map(|token| decimal(&token.text));
+            let found = find_price(&rows, &[]).map(|found| found.value).or_else(bare);
+            take(&mut reading.price, found, page.price.as_ref(), |a, b| (a - b).abs() < 0.005)
+        }
+        Field::Tiers => {
+            let found: Vec<Tier> = find_tiers(&rows, true).into_iter().map(|found| found.value).collect();
+            let mut read = Some(std::mem::take(&mut reading.tiers)).filter(|tiers| !tiers.is_empty());
+            let found = Some(found).filter(|tiers| !tiers.is_empty());
+            let taken = take(&mut read, found, Some(&page.tiers), |a, b| a == b);
+            reading.tiers = read.unwrap_or_default();
+            if taken {
+                reading.tiers_text = Some(picture.text.chars().take(LONGEST_PART).collect());
+                // As in the picture of the whole.
+                reading.price = reading.price.or(reading.tiers.first().map(|first| first.price));
+            }
+            taken
+        }
+        Field::Description => {
+            let found = Some(text().chars().take(LONGEST_PART).collect()).filter(is_text);
+            take(&mut reading.description, found, page.description.as_ref(), |_, _| false)
+        }
+        Field::Ean => false,
+    };
+    if taken {
+        let text = picture.text.chars().take(LONGEST_PART).collect();
+        reading.parts.push(PartRead { field, text, confidence: picture.confidence });
+        reading.confidence = confidence(reading);
+    }
+}
+
+/// Whether the value that a part told is taken for that of the whole.
+fn take<T>(read: &mut Option<T>, found: Option<T>, page: Option<&T>, same: impl Fn(&T, &T) -> bool) -> bool {
+    let Some(found) = found else { return false };
+    let agrees = |value: &T| page.is_some_and(|page| same(value, page));
+    let taken = read.as_ref().is_none_or(|read| !agrees(read) && agrees(&found));
+    if taken {
+        *read = Some(found);
+    }
+    taken
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -366,13 +500,14 @@ struct Step {
     certain: bool,
 }
 
-/// The tiers of a picture: none, or at least one that is more than the single price.
-fn find_tiers(rows: &[Row]) -> Vec<Found<Tier>> {
+/// The tiers of a picture: none, or at least one that is more than the single price. `table` where the picture shows
+/// nothing but a table of them.
+fn find_tiers(rows: &[Row], table: bool) -> Vec<Found<Tier>> {
     let heading =
         rows.iter().position(|row| row.iter().any(|token| is_one_of(TABLE_HEADINGS, &letters(&token.text))));
     let mut steps = BTreeMap::new();
     for (number, row) in rows.iter().enumerate() {
-        let below_heading = heading.is_some_and(|heading| number > heading);
+        let below_heading = table || heading.is_some_and(|heading| number > heading);
         let mut at = 0;
         while at < row.len() {
             match step(row, at, below_heading) {
@@ -386,8 +521,8 @@ fn find_tiers(rows: &[Row]) -> Vec<Found<Tier>> {
     }
     // A price that does not rise with the quantity tells a table of tiers from a choice of packs.
     let falling = steps.values().zip(steps.values().skip(1)).all(|(a, b)| b.tier.price <= a.tier.price);
-    let table = steps.len() > 1 && falling;
-    let kept = steps.into_values().filter(|step| step.certain || table).take(MOST_TIERS);
+    let graded = steps.len() > 1 && falling;
+    let kept = steps.into_values().filter(|step| step.certain || graded).take(MOST_TIERS);
     let tiers: Vec<_> = kept.map(|step| Found { value: step.tier, words: step.words }).collect();
     let only_the_price = tiers.iter().all(|tier| tier.value.min_quantity == 1);
     if only_the_price { Vec::new() } else { tiers }
@@ -849,7 +984,9 @@ pub fn cross_check(reading: &Reading, page: &ProductFacts) -> Checked {
     let mut checked = Checked { values: page.clone(), confidence: 0.0, disagreements: Vec::new() };
     let mut certainties = Vec::new();
     let mut compare = |field, read: Option<String>, declared: Option<String>, same: bool| {
-        let words = reading.boxes.iter().filter(|one| one.field == field).map(|one| one.confidence);
+        let boxes = reading.boxes.iter().filter(|one| one.field == field).map(|one| one.confidence);
+        let parts = reading.parts.iter().filter(|one| one.field == field).map(|one| one.confidence);
+        let words = boxes.chain(parts);
         certainties.push(match (read, declared) {
             (None, None) => return,
             (Some(_), Some(_)) if same => BOTH_SAY,
@@ -884,6 +1021,7 @@ pub fn cross_check(reading: &Reading, page: &ProductFacts) -> Checked {
     values.article_number = values.article_number.take().or_else(|| reading.article_number.clone());
     values.name = values.name.take().or_else(|| reading.product_name.clone());
     values.ean = values.ean.take().or_else(|| reading.ean.clone());
+    values.description = values.description.take().or_else(|| reading.description.clone());
     if values.price.is_none() && reading.price.is_some() {
         values.price = reading.price;
         values.currency.get_or_insert_with(|| "EUR".into());
@@ -1231,6 +1369,78 @@ mod tests {
         ] {
             assert_eq!(read(text).product_name.as_deref(), Some(name), "{text}");
         }
+    }
+
+    #[test]
+    fn each_word_has_its_place_and_the_field_that_was_read_from_it() {
+        let (_, words) = read_words(&picture("# Drehstuhl Zürich\nArt.Nr.: SW10042 blau\n# 129,90 €"));
+        let fields: Vec<_> = words.iter().map(|word| (&*word.text, word.field)).collect();
+        let expected = [
+            ("Drehstuhl", Some(Field::ProductName)),
+            ("Zürich", Some(Field::ProductName)),
+            ("Art.Nr.:", None),
+            ("SW10042", Some(Field::ArticleNumber)),
+            ("blau", None),
+            ("129,90", Some(Field::Price)),
+            ("€", Some(Field::Price)),
+        ];
+        assert_eq!(fields, expected);
+        assert_eq!((words[3].left > words[2].left, words[3].top), (true, 70));
+        let many = "wort ".repeat(MOST_WORDS + 5);
+        assert_eq!(read_words(&picture(&many)).1.len(), MOST_WORDS);
+    }
+
+    /// What is read of a page that lacks everything but `page`, with the picture of one part.
+    fn with_part(whole: &str, page: &ProductFacts, field: Field, part: &str) -> Reading {
+        let mut reading = read(whole);
+        assert!(open_fields(&reading, page).contains(&field), "{reading:?}");
+        read_part(&mut reading, page, field, &picture(part));
+        reading
+    }
+
+    #[test]
+    fn a_part_of_the_page_tells_what_the_whole_lacks() {
+        let none = ProductFacts::default();
+        let part = |field, text| with_part("~", &none, field, text);
+        assert_eq!(part(Field::ArticleNumber, "Art.Nr. A-17 99").article_number.as_deref(), Some("A-17"));
+        assert_eq!(part(Field::ArticleNumber, "4711").article_number.as_deref(), Some("4711"));
+        assert_eq!(part(Field::Price, "129,90 €").price, Some(129.9));
+        assert_eq!(part(Field::Price, "129,90").price, Some(129.9));
+        let name = part(Field::ProductName, "Drehstuhl Zürich\nmit Rollen");
+        assert_eq!(name.product_name.as_deref(), Some("Drehstuhl Zürich mit Rollen"));
+        let notes = part(Field::Description, "Sitzt gut und\nrollt leise.");
+        assert_eq!(notes.description.as_deref(), Some("Sitzt gut und rollt leise."));
+        let checked = cross_check(&notes, &none);
+        assert_eq!(checked.values.description, notes.description);
+        let tiers = part(Field::Tiers, "10   4,50 €\n50   4,20 €");
+        assert_eq!((tiers.tiers.len(), tiers.price), (2, Some(4.5)));
+        assert_eq!(tiers.tiers_text.as_deref(), Some("10   4,50 €\n50   4,20 €"));
+        assert_eq!(tiers.parts.iter().map(|one| one.field).collect::<Vec<_>>(), [Field::Tiers]);
+        for (field, text) in [
+            (Field::ArticleNumber, "Nummer"),
+            (Field::Price, "auf Anfrage"),
+            (Field::ProductName, "–"),
+            (Field::Tiers, "12,99 €"),
+        ] {
+            assert_eq!(part(field, text).parts, [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_page_outvotes_the_whole_only_together_with_the_page() {
+        let page = facts();
+        let misread = "# Drehstuhl Zürich\nArt.Nr.: SW10042\n# 129,80 €";
+        let agreed = with_part(misread, &page, Field::Price, "129,90 €");
+        assert_eq!((agreed.price, cross_check(&agreed, &page).disagreements), (Some(129.9), vec![]));
+        for part in ["129,80 €", "192,90 €", ""] {
+            let doubted = with_part(misread, &page, Field::Price, part);
+            assert_eq!((doubted.price, doubted.parts), (Some(129.8), vec![]), "{part}");
+        }
+        let declared = ProductFacts { description: Some("Gut.".into()), ..facts() };
+        assert_eq!(
+            open_fields(&read("# Drehstuhl Zürich\nArt.Nr.: SW10042\n# 129,90 €"), &declared),
+            [Field::Tiers]
+        );
     }
 
     fn facts() -> ProductFacts {

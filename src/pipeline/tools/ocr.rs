@@ -1,7 +1,8 @@
 //! Reads the text of a picture with Tesseract, each word with its place and how sure Tesseract is of it.
 //!
-//! Pictures are read as they are: letters of 20 to 30 pixels are read best, which is what a capture at 1.5
-//! times the usual size has, and enlarging further cost time and fields.
+//! Letters of 20 to 30 pixels are read best, which is what a capture at 1.5 times the usual size has, and enlarging
+//! those further cost time and fields. So pictures are read as they are, in grey, except for two kinds: a pale one is
+//! stretched from black to white, and one whose letters turn out to be small is read once more at twice its size.
 //!
 //! Tesseract starts four threads of its own per picture and they mostly wait for each other: with
 //! [`REQUIRED_ENV`] a picture takes a small part of the time. It is read once, before `main`, so setting it
@@ -18,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use image::{ImageFormat, ImageReader, Limits};
+use image::{GrayImage, ImageFormat, ImageReader, Limits, imageops};
 use leptess::tesseract::TessApi;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -34,6 +35,18 @@ const LARGEST_PICTURE: u64 = 256 << 20;
 /// How Tesseract takes the page apart: 3 is fully automatic. Of the ways that find columns it lost the fewest
 /// prices.
 const LAYOUT: &CStr = c"3";
+/// The same for a part of a page: 6 is one block of text. Looking for columns, Tesseract finds nothing in a single
+/// short line.
+const PART_LAYOUT: &CStr = c"6";
+/// Words that are lower than this, in pixels, are small print: half of the words being so, the picture is enlarged.
+const SMALL_WORD: u32 = 15;
+/// How many times a picture with small print is enlarged, and how many pixels it may have then.
+const ENLARGED: u32 = 2;
+const MOST_ENLARGED: u64 = 40_000_000;
+/// A picture whose grey values lie closer together than this is pale.
+const PALE: u8 = 120;
+/// White around a part of a page, in pixels: letters at the very edge are not seen.
+const MARGIN: u32 = 16;
 /// What Tesseract is told of the picture's resolution, in pixels per inch; it would guess otherwise.
 const RESOLUTION: i32 = 150;
 
@@ -104,6 +117,7 @@ pub struct OcrEngine {
 
 struct Job {
     png: Bytes,
+    layout: &'static CStr,
     reply: oneshot::Sender<Result<OcrText, OcrError>>,
 }
 
@@ -148,10 +162,19 @@ impl OcrEngine {
     /// Reads a picture; waits while all threads are busy. When it gives up, the thread does not: Tesseract
     /// cannot be interrupted, so it finishes the picture first and only then takes the next.
     pub async fn read(&self, png: Bytes) -> Result<OcrText, OcrError> {
+        self.queued(png, LAYOUT).await
+    }
+
+    /// The same for a picture of one part of a page: a line or a block of text and nothing else.
+    pub async fn read_part(&self, png: Bytes) -> Result<OcrText, OcrError> {
+        self.queued(png, PART_LAYOUT).await
+    }
+
+    async fn queued(&self, png: Bytes, layout: &'static CStr) -> Result<OcrText, OcrError> {
         let (reply, answer) = oneshot::channel();
         let reading = async {
             let gone = || OcrError::Failed("its threads are gone".into());
-            self.queue.send(Job { png, reply }).await.map_err(|_| gone())?;
+            self.queue.send(Job { png, layout, reply }).await.map_err(|_| gone())?;
             answer.await.map_err(|_| gone())?
         };
         timeout(self.patience, reading).await.unwrap_or(Err(OcrError::Timeout(self.patience)))
@@ -185,15 +208,16 @@ fn work(
     loop {
         // Held while waiting: the others queue for the lock instead of for the job, which is the same.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(Job { png, reply }) = job else { return };
+        let Some(Job { png, layout, reply }) = job else { return };
         if reply.is_closed() {
             continue;
         }
-        let read = catch_unwind(AssertUnwindSafe(|| read(&mut tesseract, &png))).unwrap_or_else(|_| {
-            // Who knows what state it is in.
-            tesseract = start(languages)?;
-            Err(OcrError::Failed("it panicked".into()))
-        });
+        let read =
+            catch_unwind(AssertUnwindSafe(|| read(&mut tesseract, &png, layout))).unwrap_or_else(|_| {
+                // Who knows what state it is in.
+                tesseract = start(languages)?;
+                Err(OcrError::Failed("it panicked".into()))
+            });
         let _ = reply.send(read);
     }
 }
@@ -201,30 +225,112 @@ fn work(
 fn start(languages: &str) -> Result<TessApi, OcrError> {
     let mut tesseract = TessApi::new(None, languages)
         .map_err(|_| OcrError::Failed(format!("it does not start with {languages}")))?;
-    for (name, value) in [(c"tessedit_pageseg_mode", LAYOUT), (c"debug_file", c"/dev/null")] {
-        tesseract
-            .raw
-            .set_variable(name, value)
-            .map_err(|_| OcrError::Failed(format!("it knows no {name:?}")))?;
-    }
+    set(&mut tesseract, c"debug_file", c"/dev/null")?;
     Ok(tesseract)
 }
 
-fn read(tesseract: &mut TessApi, png: &[u8]) -> Result<OcrText, OcrError> {
+fn set(tesseract: &mut TessApi, name: &CStr, value: &CStr) -> Result<(), OcrError> {
+    tesseract.raw.set_variable(name, value).map_err(|_| OcrError::Failed(format!("it knows no {name:?}")))
+}
+
+fn read(tesseract: &mut TessApi, png: &[u8], layout: &CStr) -> Result<OcrText, OcrError> {
     let mut reader = ImageReader::with_format(Cursor::new(png), ImageFormat::Png);
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
     limits.max_alloc = Some(LARGEST_PICTURE);
     reader.limits(limits);
-    let picture = reader.decode().map_err(|error| OcrError::BadPicture(error.to_string()))?.into_luma8();
+    let mut picture = reader.decode().map_err(|error| OcrError::BadPicture(error.to_string()))?.into_luma8();
+    set(tesseract, c"tessedit_pageseg_mode", layout)?;
+    stretch(&mut picture);
+    let margin = if layout == PART_LAYOUT { MARGIN } else { 0 };
+    if margin > 0 {
+        picture = framed(&picture, margin);
+    }
+    let mut text = recognise(tesseract, &picture)?;
+    let (width, height) = picture.dimensions();
+    let enlarged = u64::from(width) * u64::from(height) * u64::from(ENLARGED * ENLARGED);
+    if is_small_print(&text.words)
+        && enlarged <= MOST_ENLARGED
+        && width.max(height) * ENLARGED <= LARGEST_SIDE
+    {
+        let (wide, high) = (width * ENLARGED, height * ENLARGED);
+        let large =
+            recognise(tesseract, &imageops::resize(&picture, wide, high, imageops::FilterType::CatmullRom))?;
+        // Sure of more words, it has seen more.
+        let sure = |text: &OcrText| text.words.iter().map(|word| word.confidence).sum::<f32>();
+        if sure(&large) > sure(&text) {
+            text = scaled(large, |pixels| pixels / ENLARGED);
+        }
+    }
+    if margin > 0 {
+        for word in &mut text.words {
+            word.left = word.left.saturating_sub(margin);
+            word.top = word.top.saturating_sub(margin);
+        }
+        (text.width, text.height) = (width - 2 * margin, height - 2 * margin);
+    }
+    Ok(text)
+}
+
+/// Stretches a pale picture from black to white. What few pixels are, a line or a speck, does not count.
+fn stretch(picture: &mut GrayImage) {
+    let mut counts = [0_u64; 256];
+    picture.pixels().for_each(|pixel| counts[usize::from(pixel.0[0])] += 1);
+    let ignored = picture.pixels().len() as u64 / 1000;
+    let edge = |mut values: Box<dyn Iterator<Item = u8>>| {
+        let mut seen = 0;
+        values.find(|value| {
+            seen += counts[usize::from(*value)];
+            seen > ignored
+        })
+    };
+    let (Some(dark), Some(light)) = (edge(Box::new(0..=255)), edge(Box::new((0..=255).rev()))) else {
+        return;
+    };
+    if light <= dark || light - dark >= PALE {
+        return;
+    }
+    let (dark, range) = (u32::from(dark), u32::from(light - dark));
+    for pixel in picture.pixels_mut() {
+        pixel.0[0] = (u32::from(pixel.0[0]).saturating_sub(dark) * 255 / range).min(255) as u8;
+    }
+}
+
+/// The picture with a frame in the colour of its corner.
+fn framed(picture: &GrayImage, margin: u32) -> GrayImage {
+    let (width, height) = picture.dimensions();
+    let paper = picture.get_pixel_checked(0, 0).copied().unwrap_or(image::Luma([255]));
+    let mut framed = GrayImage::from_pixel(width + 2 * margin, height + 2 * margin, paper);
+    imageops::replace(&mut framed, picture, margin.into(), margin.into());
+    framed
+}
+
+fn is_small_print(words: &[Word]) -> bool {
+    let mut heights: Vec<u32> = words.iter().map(|word| word.height).collect();
+    heights.sort_unstable();
+    heights.get(heights.len() / 2).is_some_and(|height| *height < SMALL_WORD)
+}
+
+/// The text with each place in other pixels.
+fn scaled(mut text: OcrText, pixels: impl Fn(u32) -> u32) -> OcrText {
+    for word in &mut text.words {
+        for side in [&mut word.left, &mut word.top, &mut word.width, &mut word.height] {
+            *side = pixels(*side);
+        }
+    }
+    (text.width, text.height) = (pixels(text.width), pixels(text.height));
+    text
+}
+
+fn recognise(tesseract: &mut TessApi, picture: &GrayImage) -> Result<OcrText, OcrError> {
     let (width, height) = picture.dimensions();
     // No larger than LARGEST_SIDE, so both fit.
     let (columns, rows) = (width as i32, height as i32);
     let failed = |reason: &str| OcrError::Failed(reason.into());
     tesseract
         .raw
-        .set_image(&picture, columns, rows, 1, columns)
+        .set_image(picture, columns, rows, 1, columns)
         .map_err(|error| failed(&error.to_string()))?;
     tesseract.set_source_resolution(RESOLUTION);
     if tesseract.recognize() != 0 {
@@ -342,6 +448,49 @@ mod tests {
         image::GrayImage::new(LARGEST_SIDE + 1, 1).write_to(&mut png, ImageFormat::Png).unwrap();
         let error = engine.read(png.into_inner().into()).await.unwrap_err();
         assert!(matches!(error, OcrError::BadPicture(_)), "{error}");
+    }
+
+    /// A picture in which the lines are `height` pixels high, `ink` on `paper`.
+    fn drawn(lines: &[&str], height: u32, ink: u8, paper: u8) -> Bytes {
+        let drawn = image::load_from_memory(&draw(lines)).unwrap().into_luma8();
+        let (wide, high) = (drawn.width() * height / 30, drawn.height() * height / 30);
+        let mut small = imageops::resize(&drawn, wide, high, imageops::FilterType::Triangle);
+        for pixel in small.pixels_mut() {
+            let light = u32::from(pixel.0[0]);
+            pixel.0[0] = ((light * u32::from(paper) + (255 - light) * u32::from(ink)) / 255) as u8;
+        }
+        let mut png = Cursor::new(Vec::new());
+        small.write_to(&mut png, ImageFormat::Png).unwrap();
+        png.into_inner().into()
+    }
+
+    #[tokio::test]
+    async fn small_and_pale_print_is_read_in_the_pixels_of_the_picture() {
+        let engine = OcrEngine::new("deu+eng", 1, PATIENCE).unwrap();
+        let lines = ["Bürostühle für Größere", "Preis: 1.234,56 € je Stück"];
+        for (what, height, ink, paper) in
+            [("small", 11, 0, 255), ("pale", 30, 205, 235), ("dark", 30, 60, 30)]
+        {
+            let read = engine.read(drawn(&lines, height, ink, paper)).await.unwrap();
+            assert_eq!(read.text, lines.join("\n"), "{what}");
+            assert_eq!((read.width, read.height), (800 * height / 30, 150 * height / 30), "{what}");
+            let price = read.words.iter().find(|word| word.text == "1.234,56").unwrap();
+            let (left, width) = (price.left * 30 / height, price.width * 30 / height);
+            assert!((120..150).contains(&left) && (115..145).contains(&width), "{what}: {price:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_page_is_read_though_it_is_one_short_line_at_the_edge() {
+        let engine = OcrEngine::new("deu+eng", 1, PATIENCE).unwrap();
+        let drawn = image::load_from_memory(&draw(&["SW-10042"])).unwrap();
+        let tight = drawn.crop_imm(38, 34, 180, 30);
+        let mut png = Cursor::new(Vec::new());
+        tight.write_to(&mut png, ImageFormat::Png).unwrap();
+        let read = engine.read_part(png.into_inner().into()).await.unwrap();
+        assert_eq!((read.text.as_str(), read.width, read.height), ("SW-10042", 180, 30));
+        assert!(read.words[0].left < 10 && read.words[0].top < 10, "{:?}", read.words);
+        assert_eq!(engine.read(draw(&["Preis", "4,50 €"])).await.unwrap().text, "Preis\n4,50 €", "as before");
     }
 
     #[test]

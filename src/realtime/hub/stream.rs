@@ -245,7 +245,14 @@ impl Stream {
             self.touched.push(client.outlet.clone());
         };
         match progress.item.job {
-            None => self.clients.iter_mut().for_each(|(id, client)| tell(*id, client)),
+            None => {
+                let owner = progress.item.owner.as_deref();
+                for (id, client) in &mut self.clients {
+                    if owner.is_none_or(|owner| client.viewer.sees(owner)) {
+                        tell(*id, client);
+                    }
+                }
+            }
             Some(job) => {
                 for id in self.rooms.get(&job).into_iter().flatten() {
                     if let Some(client) = self.clients.get_mut(id) {

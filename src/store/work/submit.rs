@@ -87,7 +87,6 @@ impl Store {
     /// A rejection that names what is wrong; [`Code::TooMany`] when as many jobs of the kind wait as may;
     /// [`Code::KeyReused`].
     pub async fn submit_work(&self, new: NewWork, once: Option<&OnceKey>) -> Result<Submitted, StoreError> {
-        new.check()?;
         loop {
             if let Some(once) = once
                 && let Some(job) = self.made_under(&new.owner, once).await?
@@ -95,9 +94,7 @@ impl Store {
                 return Ok(Submitted { job, replayed: true });
             }
             let mut tx = self.pool.begin().await?;
-            let rules = self.work_rules(&mut tx, &new.kind).await?;
-            refuse_too_many(&mut tx, &new.kind, rules.max_waiting).await?;
-            let state = accept(&mut tx, &new, &rules).await?;
+            let state = self.accept_work(&mut tx, &new).await?;
             if let Some(once) = once
                 && !idempotency::claim(&mut tx, &new.owner, once, new.id, self.keep_keys).await?
             {
@@ -109,6 +106,18 @@ impl Store {
             self.work.wake(&new.kind);
             return Ok(Submitted { job: new.id, replayed: false });
         }
+    }
+
+    /// Accepts a job for workers in a transaction that does more, and that whoever began it finishes.
+    pub(in crate::store) async fn accept_work(
+        &self,
+        tx: &mut PgConnection,
+        new: &NewWork,
+    ) -> Result<Working, StoreError> {
+        new.check()?;
+        let rules = self.work_rules(tx, &new.kind).await?;
+        refuse_too_many(tx, &new.kind, rules.max_waiting).await?;
+        accept(tx, new, &rules).await
     }
 }
 

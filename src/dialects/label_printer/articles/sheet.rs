@@ -16,13 +16,13 @@ use crate::{
         answer::{Refusal, RefusalBody, success},
         excel::line,
         field::{self, bad},
-        form::{File, Form, READERS},
+        form::{File, Form, read},
     },
     http::Api,
     product::{
         article::short_description,
         price_list::{KEPT_ERRORS, Limits, RowError, is_article_number},
-        spreadsheet::{self, Cell, SpreadsheetError},
+        spreadsheet::{self, Cell},
     },
     store::ArticleUpdate,
 };
@@ -153,21 +153,6 @@ pub async fn import(State(api): State<Api>, request: Request) -> Result<Response
         "errorCount": rows.error_count,
         "message": format!("{} of {} rows changed articles", done.matched, rows.total),
     })))
-}
-
-/// In a thread of its own, a few at once.
-async fn read<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SpreadsheetError> + Send + 'static,
-) -> Result<T, Refusal> {
-    let permit = READERS.acquire().await;
-    let reading = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        work()
-    });
-    reading
-        .await
-        .map_err(|_| bad("The reader failed at this file; the server's log tells why."))?
-        .map_err(|error| bad(error.to_string()))
 }
 
 /// A column as a person names it.

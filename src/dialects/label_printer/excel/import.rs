@@ -19,10 +19,10 @@ use crate::{
     dialects::label_printer::{
         answer::{Refusal, RefusalBody, success},
         field::bad,
-        form::{File, Form, READERS},
+        form::{File, Form, READERS, read},
     },
     event::{Anything, Severity, SystemNotification},
-    http::{Api, body_rejection},
+    http::{Api, Caller, body_rejection},
     product::price_list::{self, Limits, ListedProduct, RowError, SpreadsheetError, Summary},
     store::{ListedRow, Portion, Store},
 };
@@ -58,14 +58,14 @@ pub struct SpreadsheetForm {
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody), (status = 503, body = RefusalBody),
     ),
 )]
-pub async fn upload(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
+pub async fn upload(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Refusal> {
     let (File { name, bytes }, _) = Form::upload(&api, request).await?;
     let limits = Limits { bytes: api.max_upload, ..Limits::default() };
     let size = bytes.len() as i64;
     // Never closed, so a permit always comes; the thread gives it back, whatever becomes of this request.
     let permit = READERS.acquire().await;
     let (portions, receiver) = mpsc::channel(WAITING);
-    let teller = Teller::new(api.store.clone(), name.clone());
+    let teller = Teller::new(api.store.clone(), caller.subject().to_owned(), name.clone());
     let file_name = name.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -114,7 +114,7 @@ pub async fn validate(State(api): State<Api>, request: Request) -> Result<Respon
     let limits = Limits { bytes: api.max_upload, ..Limits::default() };
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = content_type.is_some_and(|kind| kind.trim_start().starts_with("application/json"));
-    let (summary, first) = if is_json {
+    let (summary, first): (Summary, Vec<ListedRow>) = if is_json {
         let rows = rows(request).await?;
         read(move || {
             let list = price_list::from_objects(&rows, limits)?;
@@ -143,23 +143,6 @@ pub async fn validate(State(api): State<Api>, request: Request) -> Result<Respon
         format!("{} of {} rows can be imported", summary.valid_rows, summary.total_rows).into(),
     );
     Ok(success(body.into()))
-}
-
-type Read = (Summary, Vec<ListedRow>);
-
-/// In a thread of its own, a few at once.
-async fn read(
-    work: impl FnOnce() -> Result<Read, SpreadsheetError> + Send + 'static,
-) -> Result<Read, Refusal> {
-    let permit = READERS.acquire().await;
-    let reading = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        work()
-    });
-    reading
-        .await
-        .map_err(|_| bad("The reader failed at this file; the server's log tells why."))?
-        .map_err(|error| bad(error.to_string()))
 }
 
 /// The rows of a JSON body: it is a list, or has one under one of the names that come to mind.
@@ -256,6 +239,8 @@ fn read_into(
 /// Tells pages how far an import is.
 struct Teller {
     store: Store,
+    /// Who hears of it.
+    owner: String,
     id: Uuid,
     file: String,
     next: Instant,
@@ -263,8 +248,8 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(store: Store, file: String) -> Teller {
-        Teller { store, id: Uuid::now_v7(), file, next: Instant::now() + TELL_EVERY, told: false }
+    fn new(store: Store, owner: String, file: String) -> Teller {
+        Teller { store, owner, id: Uuid::now_v7(), file, next: Instant::now() + TELL_EVERY, told: false }
     }
 
     /// Not more often than anybody looks.
@@ -298,6 +283,7 @@ impl Teller {
         if let Some(total) = total {
             details["total"] = total.into();
         }
-        self.store.notify(SystemNotification { r#type: severity, message, details: Some(Anything(details)) });
+        let notice = SystemNotification { r#type: severity, message, details: Some(Anything(details)) };
+        self.store.notify(&self.owner, notice);
     }
 }

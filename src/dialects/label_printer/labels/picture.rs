@@ -24,6 +24,7 @@ use super::{
         ask::{MaybeId, Params, bad},
     },
     no_label,
+    shape::QrCodeBody,
 };
 use crate::{
     http::Api,
@@ -74,7 +75,11 @@ impl Templates {
     /// The template of a label.
     fn of(&self, label: &LibraryLabel) -> Arc<LabelTemplate> {
         let own = label.template_id.as_ref().and_then(|id| self.0.get(id)).cloned().flatten();
-        own.unwrap_or_else(|| by_type(label.template_type))
+        let template = own.unwrap_or_else(|| by_type(label.template_type));
+        match label.qr_code.as_ref().and_then(QrCodeBody::wish) {
+            Some(wish) => Arc::new(template.with_qr(&wish)),
+            None => template,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::super::{
 };
 use crate::{
     event::format_timestamp,
-    label,
+    label::{self, QrWish},
     product::{Tier, is_ean13},
     store::{LabelSource, LibraryLabel, Picture, TemplateType},
 };
@@ -86,8 +86,8 @@ pub struct StaffelpreisBody {
     pub price: f64,
 }
 
-/// A page's wish for a QR code; lengths in millimetres. It is kept and given back; where a code is drawn is the
-/// template's to say.
+/// A page's wish for a QR code; lengths in millimetres. Without a place it stands where the template has one, else in the
+/// lower right corner.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QrCodeBody {
@@ -106,6 +106,19 @@ pub struct PointBody {
     pub x: f64,
     #[schema(minimum = 0, maximum = 1000)]
     pub y: f64,
+}
+
+impl QrCodeBody {
+    /// The wish of a stored label.
+    pub fn wish(stored: &Value) -> Option<QrWish> {
+        let body = QrCodeBody::deserialize(stored).ok()?;
+        Some(QrWish {
+            enabled: body.enabled,
+            position: body.position.map(|point| (point.x as f32, point.y as f32)),
+            size: body.size.map(|size| size as f32),
+            level: body.error_correction_level.map(|level| format!("{level:?}")),
+        })
+    }
 }
 
 /// How much of a QR code may be lost.

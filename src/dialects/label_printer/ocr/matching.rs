@@ -13,6 +13,7 @@ use crate::{
     dialects::label_printer::{
         answer::{Refusal, RefusalBody, success},
         poll,
+        wish::match_options,
     },
     http::{Api, body_rejection},
     product::{
@@ -21,6 +22,7 @@ use crate::{
         parse_price,
         price_list::{self, Limits},
     },
+    store::match_rules,
 };
 
 /// Readings of one request at the most.
@@ -257,28 +259,11 @@ fn rules(config: Option<Value>) -> Result<Rules, Refusal> {
         Some(Value::Object(config)) => config,
         Some(_) => return Err(bad("config must be an object.")),
     };
-    let share = |keys: &[&str], usual: f64| match keys.iter().find_map(|key| config.get(*key)) {
-        None | Some(Value::Null) => Ok(usual),
-        Some(value) => value
-            .as_f64()
-            .filter(|share| (0.0..=1.0).contains(share))
-            .ok_or_else(|| bad(format!("{} must be a number from 0 to 1.", keys[0]))),
-    };
-    let usual = Rules::default();
-    let price_tolerance = match config.get("priceTolerance") {
-        None | Some(Value::Null) => usual.price_tolerance,
-        Some(value) => value
-            .as_f64()
-            .filter(|tolerance| *tolerance >= 0.0)
-            .ok_or_else(|| bad("priceTolerance must be a number from 0 on."))?,
-    };
-    Ok(Rules {
-        product_name: share(&["threshold", "fuzzyThreshold", "minConfidence"], usual.product_name)?,
-        article_number: share(&["articleNumberThreshold"], usual.article_number)?,
-        fuzzy: config.get("fuzzy").or_else(|| config.get("enableFuzzy")).is_none_or(|fuzzy| fuzzy != false),
-        low_confidence: share(&["lowConfidence"], usual.low_confidence)?,
-        price_tolerance,
-    })
+    let (threshold, options) = match_options(&[&config])?;
+    if threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
+        return Err(bad("threshold must be a number from 0 to 1."));
+    }
+    Ok(match_rules(threshold, &options.check()?))
 }
 
 /// Works with a list on a thread where that disturbs nobody.

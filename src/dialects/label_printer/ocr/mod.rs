@@ -24,7 +24,7 @@ use super::answer::{Id, Refusal, RefusalBody, objects_failed, success};
 use crate::{
     event::JobType,
     http::{Api, Caller},
-    job::{CrawlOptions, JobConfig, JobId, Plan},
+    job::{CrawlOptions, JobConfig, JobId, MatchOptions, Plan},
     store::{Artifact, Blobs, BlobsError, NewJob, NewTask, Row, ScreenshotRow},
 };
 
@@ -221,6 +221,7 @@ impl Reading {
             follow_pagination: false,
             import_id: None,
             match_threshold: api.limits.match_threshold,
+            matching: MatchOptions::default(),
             crawl: CrawlOptions::default(),
             companies: None,
         };

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -15,16 +15,23 @@ use crate::{
     store::{OcrRow, ScreenshotRow, StoreError, TaskState},
 };
 
+/// Pictures of a job whose words are all shown; of more, the places of the fields must do in a list, and each one's
+/// words are found under its id.
+const MOST_WITH_WORDS: usize = 50;
+
 /// What there is of each picture of a job, in the order of the pictures.
 pub async fn of_job(api: &Api, job: JobId) -> Result<Vec<Value>, StoreError> {
     let screenshots = api.store.screenshots(job).await?;
     let read = api.store.ocr_results(job).await?;
+    let shown: Vec<Uuid> =
+        read.iter().map(|row| row.id).take_while(|_| read.len() <= MOST_WITH_WORDS).collect();
+    let words = api.store.ocr_words(&shown).await?;
     let read: HashMap<Uuid, &OcrRow> = read.iter().map(|row| (row.screenshot_id, row)).collect();
     let mut results = Vec::with_capacity(screenshots.len());
     for screenshot in &screenshots {
         let result = job.derive("ocr", &screenshot.id.to_string());
         results.push(match read.get(&screenshot.id) {
-            Some(row) => done(api, row, Some(screenshot))?,
+            Some(row) => done(api, row, words.get(&row.id), Some(screenshot))?,
             None => open(result, screenshot.id, "processing"),
         });
     }
@@ -35,7 +42,7 @@ pub async fn of_job(api: &Api, job: JobId) -> Result<Vec<Value>, StoreError> {
 pub async fn find(api: &Api, id: Uuid) -> Result<Option<Value>, StoreError> {
     if let Some(row) = api.store.ocr_result(id).await? {
         let screenshot = api.store.screenshot(row.screenshot_id).await?;
-        return done(api, &row, screenshot.as_ref()).map(Some);
+        return alone(api, &row, screenshot.as_ref()).await.map(Some);
     }
     if let Some((state, screenshot)) = api.store.reading(id).await? {
         return Ok(Some(match state {
@@ -50,7 +57,10 @@ pub async fn find(api: &Api, id: Uuid) -> Result<Option<Value>, StoreError> {
     }
     if let Some(screenshot) = api.store.screenshot(id).await? {
         let row = api.store.reading_of(screenshot.id).await?;
-        return row.map(|row| done(api, &row, Some(&screenshot))).transpose();
+        return match row {
+            Some(row) => alone(api, &row, Some(&screenshot)).await.map(Some),
+            None => Ok(None),
+        };
     }
     let job = JobId(id);
     match api.store.job(job).await {
@@ -70,55 +80,33 @@ fn open(result: Uuid, screenshot: Uuid, status: &str) -> Value {
     })
 }
 
-/// Of a stored reading, what this API shows besides the values.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Read {
-    tiers_text: Option<String>,
-    boxes: Vec<ReadBox>,
+/// A reading with all its words.
+async fn alone(api: &Api, row: &OcrRow, screenshot: Option<&ScreenshotRow>) -> Result<Value, StoreError> {
+    let words = api.store.ocr_words(&[row.id]).await?;
+    done(api, row, words.get(&row.id), screenshot)
 }
 
-#[derive(Deserialize)]
-struct ReadBox {
-    field: String,
-    left: u32,
-    top: u32,
-    width: u32,
-    height: u32,
-    confidence: f64,
-    text: String,
-}
-
-fn done(api: &Api, row: &OcrRow, screenshot: Option<&ScreenshotRow>) -> Result<Value, StoreError> {
+fn done(
+    api: &Api,
+    row: &OcrRow,
+    words: Option<&Value>,
+    screenshot: Option<&ScreenshotRow>,
+) -> Result<Value, StoreError> {
     let corrupt =
         |error: serde_json::Error| StoreError::Corrupt { table: "ocr_results", detail: error.to_string() };
     let facts = ProductFacts::deserialize(&row.facts).map_err(corrupt)?;
-    let read = Read::deserialize(&row.reading).map_err(corrupt)?;
-    let mut data = match poll::product(&facts) {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    };
-    if let Some(text) = &read.tiers_text {
-        data.insert("tieredPricesText".into(), text.as_str().into());
-    }
+    let read = poll::Read::of(row)?;
+    let data = read.extracted(&facts);
     let mut result = data.clone();
     // A field that stands in several lines is as sure as its least sure one.
     let mut sure: Map<String, Value> = Map::new();
-    for found in &read.boxes {
-        let share = (found.confidence * 10.0).round() / 1000.0;
-        let least = sure.get(&found.field).and_then(Value::as_f64).map_or(share, |least| least.min(share));
-        sure.insert(found.field.clone(), json!(least));
+    for (field, confidence) in read.confidences() {
+        let share = (confidence * 10.0).round() / 1000.0;
+        let least = sure.get(field).and_then(Value::as_f64).map_or(share, |least| least.min(share));
+        sure.insert(field.to_owned(), json!(least));
     }
-    let boxes: Vec<Value> = read
-        .boxes
-        .iter()
-        .map(|found| {
-            json!({
-                "field": found.field, "text": found.text, "confidence": (found.confidence * 10.0).round() / 10.0,
-                "x": found.left, "y": found.top, "width": found.width, "height": found.height,
-            })
-        })
-        .collect();
+    let words: Option<Vec<poll::ReadBox>> = words.map(Vec::deserialize).transpose().map_err(corrupt)?;
+    let boxes = |boxes: &[poll::ReadBox]| -> Vec<Value> { boxes.iter().map(poll::ReadBox::shown).collect() };
     let fields = json!({
         "id": row.id,
         "resultId": row.id,
@@ -129,7 +117,8 @@ fn done(api: &Api, row: &OcrRow, screenshot: Option<&ScreenshotRow>) -> Result<V
         "confidence": (row.confidence * 10.0).round() / 10.0,
         "confidences": sure,
         "fullText": row.full_text,
-        "boundingBoxes": boxes,
+        "boundingBoxes": boxes(words.as_deref().unwrap_or(&read.boxes)),
+        "fieldBoxes": boxes(&read.boxes),
         "extractedData": data,
         "disagreements": row.disagreements,
         "error": row.error,
