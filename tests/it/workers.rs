@@ -317,7 +317,7 @@ async fn the_examples_outlive_each_other_a_pause_and_the_server() {
         );
         assert_eq!(counted(&owner, &job).await, 5, "no paragraph was counted twice");
         let report = shown["results"]["report"].as_str().unwrap();
-        let report = owner.request(Method::GET, &report).send().await.unwrap().text().await.unwrap();
+        let report = owner.request(Method::GET, report).send().await.unwrap().text().await.unwrap();
         assert!(report.contains("paragraph 5: 1 words"), "{report}");
 
         // Paused, and the server stopped and started meanwhile: the worker waits, and goes on when it is let.
