@@ -6,7 +6,7 @@ export interface JobCreated {
   /** ISO 8601, UTC, milliseconds. */
   timestamp: string;
   /** What kind of work it is. */
-  jobType: "crawl" | "automation" | "companies";
+  jobType: "crawl" | "automation" | "companies" | "work";
   /** The name that its creator gave it. */
   name: string;
 }
@@ -65,6 +65,43 @@ export interface JobFailed {
   stage?: string;
   /** Present and true when a person cancelled the job. */
   cancelled?: boolean;
+}
+
+/** The worker that has the job says something for people who watch it. */
+export interface JobLog {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** How much it matters. */
+  level: "debug" | "info" | "success" | "warning" | "error";
+  /** A sentence. */
+  message: string;
+  /** The part of the worker that says it. */
+  source?: string;
+}
+
+/** The job's document changed: what its pipeline shows of its state. */
+export interface JobPatched {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** A merge patch (RFC 7396); all of a job's, one after the other on `{}`, make its document. */
+  patch: Record<string, unknown>;
+}
+
+/** A file was stored with the job. */
+export interface ArtifactStored {
+  jobId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  timestamp: string;
+  /** Its name, under which a later one takes its place. */
+  name: string;
+  /** Absolute address of the artifact's bytes. */
+  url: string;
+  /** Its media type. */
+  contentType: string;
+  /** Bytes. */
+  size: number;
 }
 
 /** A product page was photographed. */
@@ -265,13 +302,23 @@ export interface SystemNotification {
   details?: Record<string, unknown>;
 }
 
-/** `offset` is the event's place in the journal; pages may ignore it. */
+/**
+ * `offset` is the event's place in the journal; pages may ignore it.
+ *
+ * Workers also tell of events of their own, named by their kind's prefix, a colon and a word (`novel:chunk-done`).
+ * They are no part of this type, for an index signature would take every misspelt name: add yours with
+ * `ServerToClientEvents & { "novel:chunk-done": (payload: …, offset?: string) => void }`. Each has `jobId` and
+ * `timestamp`.
+ */
 export interface ServerToClientEvents {
   "job:created": (payload: JobCreated, offset?: string) => void;
   "job:updated": (payload: JobUpdated, offset?: string) => void;
   "job:progress": (payload: JobProgress, offset?: string) => void;
   "job:completed": (payload: JobCompleted, offset?: string) => void;
   "job:failed": (payload: JobFailed, offset?: string) => void;
+  "job:log": (payload: JobLog, offset?: string) => void;
+  "job:patched": (payload: JobPatched, offset?: string) => void;
+  "artifact:stored": (payload: ArtifactStored, offset?: string) => void;
   "screenshot:captured": (payload: ScreenshotCaptured, offset?: string) => void;
   "screenshot:uploaded": (payload: ScreenshotUploaded, offset?: string) => void;
   "ocr:started": (payload: OcrStarted, offset?: string) => void;

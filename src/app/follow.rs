@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::client::{Follower, News, Told};
 use crate::{
-    event::{Event, MatchType, OcrData, Severity},
+    event::{Event, LogLevel, MatchType, OcrData, Severity},
     job::{JobId, JobView, Phase, Status},
 };
 
@@ -276,7 +276,8 @@ impl Teller {
     fn tell(&mut self, told: &Told) -> Option<Line> {
         use Tone::*;
         let Some(event) = &told.event else {
-            return Some(Line::new(Quiet, clean(&told.name), "(this version does not know it)".into()));
+            // A worker's own event, or one of a later version.
+            return Some(Line::new(Quiet, clean(&told.name), clean(told.payload.get())));
         };
         let line = match event {
             Event::JobProgress(_) | Event::OcrProgress(_) | Event::CompanyProgress(_) => return None,
@@ -343,6 +344,14 @@ impl Teller {
                     about(&clean(e.article_number.as_deref().unwrap_or("")), &e.error),
                 )
             }
+            Event::JobLog(e) => {
+                let tone =
+                    if matches!(e.level, LogLevel::Warning | LogLevel::Error) { Warning } else { Quiet };
+                Line::new(tone, "log", clean(&e.message))
+            }
+            Event::ArtifactStored(e) => Line::new(Quiet, "stored", about(&clean(&e.name), &e.url)),
+            Event::JobPatched(e) => Line::new(Quiet, "patched", clean(&e.patch.0.to_string())),
+            Event::Free(e) => Line::new(Quiet, clean(&e.name), String::new()),
             Event::CompanyStarted(e) => Line::new(Quiet, "looking up", clean(&e.domain)),
             Event::CompanyFound(e) => {
                 let name = e.profile.0["company_information"]["name"].as_str().unwrap_or_default();
@@ -592,7 +601,7 @@ mod tests {
     fn told(event: impl Into<Event>, seq: Option<u32>) -> Told {
         let event = event.into();
         let payload = event.encode(Some(job()), Utc::now());
-        Told { name: event.kind().wire_name().into(), seq, payload, event: Some(event) }
+        Told { name: event.name().into(), seq, payload, event: Some(event) }
     }
 
     fn updated(status: &str, progress: u8, message: Option<&str>) -> Event {
@@ -664,7 +673,7 @@ mod tests {
         let mut seq = 0;
         for event in events {
             view.apply(event);
-            let kept = event.kind().class().is_journaled();
+            let kept = event.class().is_journaled();
             seq += u32::from(kept);
             screen.apply(&told(event.clone(), kept.then_some(seq)), &view).unwrap();
         }

@@ -50,6 +50,8 @@ const LONGEST_ROUND: Duration = Duration::from_secs(3600);
 const OBJECTS_ROUND: Duration = Duration::from_secs(30);
 /// How often schedules are looked at; a run is so late at the most.
 const SCHEDULES_ROUND: Duration = Duration::from_secs(2);
+/// How often workers' leases are looked at, and jobs that wait for a worker.
+const WORK_ROUND: Duration = Duration::from_secs(1);
 /// Shorter secrets than HS256's own length are warned of.
 const SHORT_SECRET: usize = 32;
 /// How often the embedded database is looked at.
@@ -79,6 +81,7 @@ pub struct Server {
     revocations: AbortOnDropHandle<()>,
     retention: AbortOnDropHandle<()>,
     schedules: AbortOnDropHandle<()>,
+    work_leases: AbortOnDropHandle<()>,
     drain: Duration,
     context: Option<Arc<Context>>,
     postgres: Option<Postgres>,
@@ -120,7 +123,7 @@ impl Server {
 
         let (options, postgres) = database(&config, &data_dir).await?;
         let (store, announcements) = Store::open(options, &config.database).await?;
-        let store = store.with_jobs_per_owner(config.pipeline.jobs_per_owner);
+        let store = store.with_jobs_per_owner(config.pipeline.jobs_per_owner).with_work(config.work.clone());
         store.put_templates(&Context::builtin_templates()).await?;
         if postgres.is_some() {
             let taken = store.take_over().await?;
@@ -129,6 +132,8 @@ impl Server {
             }
         }
         store.give_all_slots().await?;
+        // Workers outside outlive this server; they are given the time to come back.
+        store.extend_leases().await?;
         let blobs = Blobs::open(&config.objects, &data_dir, &public)?;
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (sessions, session_keeper) =
@@ -157,6 +162,7 @@ impl Server {
             false => None,
         };
         let schedules = AbortOnDropHandle::new(tokio::spawn(keep_schedules(store.clone(), limits)));
+        let work_leases = AbortOnDropHandle::new(tokio::spawn(keep_work(store.clone())));
         let api = Api {
             store: store.clone(),
             blobs: blobs.clone(),
@@ -167,6 +173,7 @@ impl Server {
             limits,
             company_workers: config.pipeline.company_concurrency,
             max_upload: config.server.max_upload,
+            max_artifact: config.work.max_artifact,
             ocr_wait: config.ocr.wait,
             max_age: config.objects.max_age,
             ready: ready.clone(),
@@ -216,6 +223,7 @@ impl Server {
             revocations,
             retention,
             schedules,
+            work_leases,
             drain: config.realtime.drain,
             context,
             postgres,
@@ -311,6 +319,7 @@ impl Server {
         self.sessions.abort();
         self.revocations.abort();
         self.retention.abort();
+        self.work_leases.abort();
         let _ = timeout(patience, self.store.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;
@@ -401,6 +410,20 @@ async fn forget(store: &Store, settings: &config::Database) -> Result<u64, Store
         gone += store.forget_jobs(settings.keep_jobs).await?;
     }
     Ok(gone)
+}
+
+/// Takes jobs from workers outside that are not heard of, and wakes those who wait for jobs that nobody announced.
+async fn keep_work(store: Store) {
+    let mut rounds = tokio::time::interval(WORK_ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        match store.sweep_work().await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::info!(jobs, "jobs were taken from workers that were not heard of"),
+            Err(error) => tracing::warn!(%error, "lost workers could not be looked for; trying again"),
+        }
+    }
 }
 
 /// Makes the jobs of schedules that are due.

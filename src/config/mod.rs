@@ -35,6 +35,7 @@ pub struct Config {
     pub objects: Objects,
     pub realtime: Realtime,
     pub pipeline: Pipeline,
+    pub work: Work,
     pub crawler: Crawler,
     pub browser: Browser,
     pub ocr: Ocr,
@@ -223,6 +224,18 @@ pub struct Pipeline {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Work {
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    pub max_attempts: i32,
+    #[serde(with = "humantime_serde")]
+    pub retry_backoff: Duration,
+    pub max_waiting: i64,
+    pub max_artifact: usize,
+    pub max_artifacts: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Crawler {
     pub allow_origins: Vec<Url>,
     pub user_agent: String,
@@ -388,6 +401,11 @@ impl Config {
             ("pipeline.match_concurrency", self.pipeline.match_concurrency as u64, 1, 256),
             ("pipeline.render_concurrency", self.pipeline.render_concurrency as u64, 1, 256),
             ("pipeline.lease in seconds", self.pipeline.lease.as_secs(), 3, 86_400),
+            ("work.lease in seconds", self.work.lease.as_secs(), 3, 86_400),
+            ("work.max_attempts", self.work.max_attempts.max(0) as u64, 1, 100),
+            ("work.max_waiting", self.work.max_waiting.max(0) as u64, 1, 10_000_000),
+            ("work.max_artifact", self.work.max_artifact as u64, 1, 5_000_000_000),
+            ("work.max_artifacts", self.work.max_artifacts.max(0) as u64, 1, 10_000),
             // Buckets take signatures for a week at the most.
             ("objects.sign_for in seconds", self.objects.sign_for.as_secs(), 60, 5 * 86_400),
             ("objects.max_derived", self.objects.max_derived, 1_000_000, 1_000_000_000_000),

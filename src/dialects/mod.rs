@@ -3,6 +3,7 @@
 pub mod domain_scraper;
 pub mod label_printer;
 pub mod plain;
+pub mod transcript_queue;
 
 use axum::{
     Json,
@@ -18,6 +19,7 @@ use crate::{http::Api, job::Rejection, realtime::websocket::RawSockets, store::A
 pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(plain::routes(sockets, addresses))
+        .merge(transcript_queue::routes(sockets))
         .merge(domain_scraper::routes(sockets))
         .merge(label_printer::routes())
 }

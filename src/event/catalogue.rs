@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use ts_rs::TS;
 use uuid::Uuid;
 
-use super::{Class, Timestamp, contract};
+use super::{Class, FreeEvent, Timestamp, contract};
 use crate::job::JobId;
 
 macro_rules! catalogue {
@@ -45,6 +45,8 @@ macro_rules! catalogue {
         #[derive(Clone, Debug, PartialEq)]
         pub enum Event {
             $( $(#[doc = $doc])+ $name($name), )*
+            /// An event of a worker's own, outside of the catalogue.
+            Free(FreeEvent),
         }
 
         /// The name of an event of the catalogue; the journal stores its wire name.
@@ -89,14 +91,20 @@ macro_rules! catalogue {
         }
 
         impl Event {
-            /// Which event this is.
-            pub fn kind(&self) -> Kind {
-                match self { $( Event::$name(_) => Kind::$name, )* }
+            /// Which event of the catalogue this is; `None` for a worker's own.
+            pub fn kind(&self) -> Option<Kind> {
+                match self {
+                    $( Event::$name(_) => Some(Kind::$name), )*
+                    Event::Free(_) => None,
+                }
             }
 
             /// The payload that goes on the wire and into the journal.
             pub fn encode(&self, job: Option<JobId>, at: Timestamp) -> Box<RawValue> {
-                match self { $( Event::$name(fields) => super::encode(job, at, fields), )* }
+                match self {
+                    $( Event::$name(fields) => super::encode(job, at, fields), )*
+                    Event::Free(free) => super::encode(job, at, &free.data),
+                }
             }
 
             /// Reads a payload of the wire or of the journal; unknown fields are ignored.
@@ -161,6 +169,35 @@ catalogue! {
         stage: String,
         /// Present and true when a person cancelled the job.
         cancelled: bool,
+    }
+
+    /// The worker that has the job says something for people who watch it.
+    Milestone "job:log" JobLog {
+        /// How much it matters.
+        level: LogLevel,
+        /// A sentence.
+        message: String,
+    } optional {
+        /// The part of the worker that says it.
+        source: String,
+    }
+
+    /// The job's document changed: what its pipeline shows of its state.
+    Milestone "job:patched" JobPatched {
+        /// A merge patch (RFC 7396); all of a job's, one after the other on `{}`, make its document.
+        patch: Anything,
+    }
+
+    /// A file was stored with the job.
+    Milestone "artifact:stored" ArtifactStored {
+        /// Its name, under which a later one takes its place.
+        name: String,
+        /// Absolute address of the artifact's bytes.
+        url: String,
+        /// Its media type.
+        content_type: String,
+        /// Bytes.
+        size: u64,
     }
 
     /// A product page was photographed.
@@ -330,6 +367,19 @@ pub enum JobType {
     Automation,
     /// Companies looked up by their domains.
     Companies,
+    /// What a worker outside of this server does.
+    Work,
+}
+
+/// How much a line of a worker's log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Success,
+    Warning,
+    Error,
 }
 
 /// How a known product was found.

@@ -66,7 +66,13 @@ pub fn typescript() -> String {
         }
         out.push_str("}\n\n");
     }
-    out.push_str("/** `offset` is the event's place in the journal; pages may ignore it. */\n");
+    out.push_str(
+        "/**\n * `offset` is the event's place in the journal; pages may ignore it.\n *\n \
+         * Workers also tell of events of their own, named by their kind's prefix, a colon and a word (`novel:chunk-done`).\n \
+         * They are no part of this type, for an index signature would take every misspelt name: add yours with\n \
+         * `ServerToClientEvents & { \"novel:chunk-done\": (payload: …, offset?: string) => void }`. Each has `jobId` and\n \
+         * `timestamp`.\n */\n",
+    );
     out.push_str("export interface ServerToClientEvents {\n");
     for row in rows() {
         let _ = writeln!(

@@ -6,8 +6,10 @@
 mod catalogue;
 pub mod contract;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 pub use catalogue::*;
 
@@ -46,6 +48,31 @@ impl Class {
     }
 }
 
+/// An event of a worker's own: its name is the prefix of the job's kind, a colon and a word, as in `novel:chunk-done`. It
+/// is kept and told like a milestone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FreeEvent {
+    pub name: String,
+    /// What goes on the wire beside `jobId` and `timestamp`, which it does not have itself.
+    pub data: Map<String, Value>,
+}
+
+impl Event {
+    /// The Socket.IO event name and the journal's `kind`.
+    pub fn name(&self) -> Cow<'static, str> {
+        match (self, self.kind()) {
+            (_, Some(kind)) => Cow::Borrowed(kind.wire_name()),
+            (Event::Free(free), _) => Cow::Owned(free.name.clone()),
+            (_, None) => Cow::Borrowed(""),
+        }
+    }
+
+    /// How it is kept and to whom it goes.
+    pub fn class(&self) -> Class {
+        self.kind().map_or(Class::Milestone, Kind::class)
+    }
+}
+
 impl Kind {
     /// The fields that hold an address of an object of this server, which is good for a while only if addresses are
     /// signed.
@@ -54,6 +81,7 @@ impl Kind {
             Kind::ScreenshotCaptured => &["url", "thumbnailUrl"],
             Kind::ScreenshotUploaded => &["imageUrl", "thumbnailUrl"],
             Kind::LabelGenerated => &["imageUrl"],
+            Kind::ArtifactStored => &["url"],
             _ => &[],
         }
     }

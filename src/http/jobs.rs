@@ -18,8 +18,10 @@ use super::{
 };
 use crate::{
     event::format_timestamp,
-    job::{Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status},
-    store::{JobRecord, Page, Retried, Slot},
+    job::{
+        Code, CrawlOptions, JobId, JobRequest, Plan, Priority, Rejection, Stage, Status, work::check_kind,
+    },
+    store::{JobRecord, Of, Page, Retried, Slot},
 };
 
 /// Jobs and events of one answer at the most.
@@ -119,7 +121,17 @@ pub(super) async fn created(api: &Api, id: JobId) -> Result<Response, Error> {
 async fn shown(api: &Api, id: JobId) -> Result<Answer<Value>, Error> {
     let record = api.store.job(id).await?;
     let places = api.store.places(&[id]).await?;
-    Ok(Answer(describe(&record, places.get(&id).copied())))
+    let mut shown = describe(&record, places.get(&id).copied());
+    if record.kind.is_some() {
+        let work = api.store.work(id).await?;
+        shown["input"] = work.input;
+        shown["document"] = work.document;
+        shown["attempt"] = work.attempt.into();
+        shown["maxAttempts"] = work.max_attempts.into();
+        shown["worker"] = work.worker.into();
+        shown["message"] = work.message.into();
+    }
+    Ok(Answer(shown))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -132,6 +144,9 @@ pub struct ListQuery {
     offset: Option<i64>,
     /// Only jobs with this status, such as `paused`.
     status: Option<String>,
+    /// Only jobs of this kind, which workers outside of this server do.
+    #[param(max_length = 32)]
+    kind: Option<String>,
 }
 
 /// Lists the caller's jobs, newest first; everybody's for an admin.
@@ -157,7 +172,14 @@ pub async fn list(
             Some(Status::from_word(word).ok_or_else(|| bad(format!("There is no status {word:?}.")))?)
         }
     };
-    let (jobs, total) = api.store.jobs(caller.sees_only(), Page { limit, offset, status }).await?;
+    let of = match query.kind.filter(|kind| !kind.is_empty()) {
+        Some(kind) => {
+            check_kind(&kind)?;
+            Of::Kind(kind)
+        }
+        None => Of::All,
+    };
+    let (jobs, total) = api.store.jobs(caller.sees_only(), Page { limit, offset, status, of }).await?;
     let ids: Vec<JobId> = jobs.iter().map(|record| record.job.id).collect();
     let places = api.store.places(&ids).await?;
     let jobs: Vec<Value> =
@@ -300,7 +322,7 @@ pub(super) fn bad(message: String) -> Rejection {
 }
 
 /// A job as `/v1` shows it; `place` is its place in its owner's queue.
-fn describe(record: &JobRecord, place: Option<i64>) -> Value {
+pub(super) fn describe(record: &JobRecord, place: Option<i64>) -> Value {
     let job = &record.job;
     let stages: serde_json::Map<String, Value> =
         Stage::ALL.iter().map(|stage| (stage.word().to_owned(), json!(job.tally(*stage)))).collect();
@@ -314,10 +336,13 @@ fn describe(record: &JobRecord, place: Option<i64>) -> Value {
     json!({
         "id": job.id,
         "type": job.job_type,
+        "kind": record.kind,
+        "number": record.number,
         "name": job.name,
         "status": job.status.word(),
         "paused": job.status == Status::Paused,
         "progress": job.progress,
+        "step": job.step,
         "priority": job.priority,
         "owner": record.owner,
         "waitingFor": waiting_for,

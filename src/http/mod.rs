@@ -13,6 +13,7 @@ mod reader;
 mod schedules;
 mod server;
 mod transform;
+mod work;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -60,6 +61,8 @@ pub struct Api {
     pub company_workers: usize,
     /// Bytes of a spreadsheet.
     pub max_upload: usize,
+    /// Bytes of a file that is stored with a job.
+    pub max_artifact: usize,
     /// How long a request waits for pictures to be read.
     pub ocr_wait: Duration,
     /// How long clients may keep objects.
@@ -98,6 +101,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(schedules::run))
         .routes(routes!(objects::show))
+        .merge(work::routes())
         .route("/cdn/{*key}", get(objects::get))
 }
 

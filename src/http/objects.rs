@@ -216,6 +216,8 @@ pub enum Kept {
     Until(Duration),
     /// So many seconds: the address may mean another object later.
     For(u32),
+    /// Asked again each time, and by nobody else: the address may mean another object at any time.
+    Asked,
 }
 
 /// An object as an answer, for `If-None-Match` and one `Range`.
@@ -353,6 +355,7 @@ impl About<'_> {
             Kept::ForEver => format!("public, max-age={}, immutable", self.max_age.as_secs()),
             Kept::Until(left) => format!("private, max-age={}, immutable", self.max_age.min(left).as_secs()),
             Kept::For(seconds) => format!("public, max-age={seconds}"),
+            Kept::Asked => "private, no-cache".to_owned(),
         };
         insert(headers, header::CONTENT_TYPE, &artifact.content_type);
         insert(headers, header::ETAG, self.tag);

@@ -31,6 +31,11 @@ pub fn once_key(headers: &HeaderMap, parts: &[&Value]) -> Result<Option<OnceKey>
         let message = format!("Idempotency-Key must be one text of 1 to {MAX_KEY} visible ASCII characters.");
         return Err(Rejection::new(Code::InvalidRequest, message));
     };
+    Ok(Some(OnceKey { key: key.to_owned(), request: fingerprint(parts) }))
+}
+
+/// The SHA-256 of `parts`, however their keys are ordered.
+pub(super) fn fingerprint(parts: &[&Value]) -> String {
     let mut sha256 = Sha256::new();
     for part in parts {
         let mut text = String::new();
@@ -38,8 +43,7 @@ pub fn once_key(headers: &HeaderMap, parts: &[&Value]) -> Result<Option<OnceKey>
         sha256.update(text.len().to_be_bytes());
         sha256.update(text);
     }
-    let request = sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(OnceKey { key: key.to_owned(), request }))
+    sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// JSON with its keys in order.

@@ -48,6 +48,17 @@ impl Live {
 }
 
 impl Live {
+    /// A place among the requests that wait.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] when there are as many as this process may have.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Rejection> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            let message = "This server follows jobs for as many clients as it may; try again in a moment.";
+            Rejection::new(Code::Unavailable, message)
+        })
+    }
+
     /// Waits for a job's end, for so long at the most and no longer than a request may; returns whether it came.
     pub async fn until_ended(
         &self,
@@ -102,10 +113,7 @@ impl Reader {
     /// # Errors
     /// [`Code::JobNotFound`]; [`Code::Unavailable`] when this process serves as many readers as it may.
     pub async fn open(live: &Live, viewer: &Principal, job: JobId, after: i32) -> Result<Reader, Error> {
-        let permit = live.places.clone().try_acquire_owned().map_err(|_| {
-            let message = "This server follows jobs for as many clients as it may; try again in a moment.";
-            Rejection::new(Code::Unavailable, message)
-        })?;
+        let permit = live.place()?;
         let (sender, news) = mpsc::channel(WAITING);
         let mailbox = Mailbox { job, told: AtomicI32::new(after), sender };
         let client =

@@ -29,6 +29,10 @@ pub enum Command {
     Run,
     /// End the job well; only for jobs without a plan (a planned job ends by its last item).
     Complete,
+    /// How far a job without a plan is, as its worker says: a milestone if it names the step.
+    Advance { progress: Option<u8>, step: Option<String>, message: Option<String> },
+    /// Nobody is at work on a job without a plan any more; it waits for another worker.
+    Requeue { why: String },
     /// End the job without results.
     Fail { failure: Failure },
     /// A person no longer wants it.
@@ -109,6 +113,25 @@ impl Job {
             Command::Complete => {
                 self.turn(Status::Completed, &mut decision);
                 self.complete(&mut decision);
+            }
+            Command::Advance { progress, step, message } => {
+                self.progress = self.progress.max(progress.unwrap_or(0).min(100));
+                if step.is_some() {
+                    self.step = step;
+                    decision.events.push(self.updated(message).into());
+                } else {
+                    decision.progress = Some(JobProgress {
+                        progress: self.progress,
+                        current_step: self.at_work_on(),
+                        current_step_progress: None,
+                        total_steps: None,
+                        message,
+                    });
+                }
+            }
+            Command::Requeue { why } => {
+                self.go_on_as(Status::Pending);
+                decision.events.push(self.updated(Some(why)).into());
             }
             Command::Fail { failure } => self.fail(failure, &mut decision),
             Command::Cancel => {
@@ -268,8 +291,13 @@ impl Job {
     }
 
     fn updated(&self, message: Option<String>) -> JobUpdated {
-        let (status, stage) = (self.status.word().to_owned(), self.stands().word().to_owned());
+        let (status, stage) = (self.status.word().to_owned(), self.at_work_on());
         JobUpdated { status, progress: Some(self.progress), current_stage: Some(stage), message }
+    }
+
+    /// The stage at work, in its worker's words or else those of the status.
+    fn at_work_on(&self) -> String {
+        self.step.clone().unwrap_or_else(|| self.stands().word().to_owned())
     }
 
     /// "Processing OCR: 10/35".
@@ -317,7 +345,7 @@ mod tests {
             told.extend(decision.events.iter().map(|event| match event {
                 Event::JobUpdated(e) => format!("{} {}", e.status, e.progress.unwrap_or_default()),
                 Event::JobFailed(e) => format!("failed {}", e.stage.as_deref().unwrap_or("-")),
-                other => other.kind().wire_name().to_owned(),
+                other => other.name().into_owned(),
             }));
         }
         (told, completes)
@@ -458,6 +486,27 @@ mod tests {
         run(&mut job, [Command::Pause]);
         assert_eq!(run(&mut job, [Command::Cancel]).0, ["failed -"]);
         assert_eq!((job.status, job.paused_from), (Status::Cancelled, None));
+    }
+
+    #[test]
+    fn a_worker_that_names_its_step_makes_a_milestone_and_progress_never_falls() {
+        let mut job = job();
+        let advance = |progress, step: Option<&str>| Command::Advance {
+            progress: Some(progress),
+            step: step.map(str::to_owned),
+            message: None,
+        };
+        run(&mut job, [Command::Create, Command::Run]);
+        assert_eq!(run(&mut job, [advance(40, Some("reading"))]).0, ["running 40"]);
+        let told = job.decide(advance(30, None)).unwrap();
+        assert!(told.events.is_empty());
+        let told = told.progress.unwrap();
+        assert_eq!((told.progress, told.current_step.as_str()), (40, "reading"));
+        let requeue = || Command::Requeue { why: "the worker is gone".into() };
+        assert_eq!(run(&mut job, [requeue(), Command::Run]).0, ["pending 40", "running 0"]);
+        // Who is paused waits behind its pause.
+        run(&mut job, [Command::Pause, requeue()]);
+        assert_eq!((job.status, job.paused_from), (Status::Paused, Some(Status::Pending)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod rejection;
 mod request;
 mod schedule;
 mod view;
+pub mod work;
 
 pub use access::{ANONYMOUS, Principal, Proof, Scope, Scopes, check_subject};
 pub use companies::{Companies, domain};
@@ -25,6 +26,7 @@ pub use rejection::{Code, Rejection};
 pub use request::{JobRequest, RequestLimits};
 pub use schedule::{Overlap, Timing};
 pub use view::JobView;
+pub use work::{Report, merge_patch};
 
 use std::collections::BTreeMap;
 
@@ -34,7 +36,7 @@ use uuid::Uuid;
 use crate::event::JobType;
 
 /// Where a job stands. The words are those of the frontends' status badges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     Pending,
@@ -150,6 +152,8 @@ pub struct Job {
     pub errors: Vec<String>,
     /// Expected number of products while the crawl still looks for them.
     pub max_products: u32,
+    /// What its worker says to be at work on; `None` for a job whose phases say it.
+    pub step: Option<String>,
     /// From [`Priority::LOWEST`] to [`Priority::HIGHEST`]; higher ones are worked on first.
     pub priority: Priority,
 }
@@ -201,6 +205,7 @@ impl Job {
             tallies: BTreeMap::new(),
             errors: Vec::new(),
             max_products,
+            step: None,
             priority: Priority::default(),
         }
     }

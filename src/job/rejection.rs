@@ -15,6 +15,10 @@ pub enum Code {
     AlreadyRetried,
     KeyReused,
     ScheduleNotFound,
+    UnknownKind,
+    PrefixTaken,
+    ArtifactNotFound,
+    Fenced,
     InvalidRequest,
     UnknownTemplate,
     TemplateExists,
@@ -44,6 +48,10 @@ impl Code {
         Code::AlreadyRetried,
         Code::KeyReused,
         Code::ScheduleNotFound,
+        Code::UnknownKind,
+        Code::PrefixTaken,
+        Code::ArtifactNotFound,
+        Code::Fenced,
         Code::InvalidRequest,
         Code::UnknownTemplate,
         Code::TemplateExists,
@@ -88,6 +96,10 @@ impl Code {
             Code::AlreadyRetried => ("already_retried", 409, true),
             Code::KeyReused => ("idempotency_key_reused", 409, false),
             Code::ScheduleNotFound => ("schedule_not_found", 404, false),
+            Code::UnknownKind => ("unknown_kind", 400, false),
+            Code::PrefixTaken => ("prefix_taken", 409, false),
+            Code::ArtifactNotFound => ("artifact_not_found", 404, false),
+            Code::Fenced => ("fenced", 409, false),
             Code::InvalidRequest => ("invalid_request", 400, false),
             Code::UnknownTemplate => ("unknown_template", 400, false),
             Code::TemplateExists => ("template_exists", 409, false),
@@ -127,6 +139,19 @@ impl Rejection {
     pub fn nothing_to_retry(id: impl fmt::Display) -> Rejection {
         let message = format!("No item of job {id} has failed, so there is nothing to try again.");
         Rejection::new(Code::NothingToRetry, message)
+    }
+
+    /// Nobody has registered this kind of work.
+    pub fn unknown_kind(kind: &str) -> Rejection {
+        let shown: String = kind.chars().take(40).collect();
+        let message = format!("There is no kind of work {shown:?}; PUT /v1/kinds/{{kind}} registers one.");
+        Rejection::new(Code::UnknownKind, message)
+    }
+
+    /// Somebody else has the job by now, or nobody.
+    pub fn fenced(id: impl fmt::Display) -> Rejection {
+        let message = format!("This worker does not have job {id} any more; drop the work and claim again.");
+        Rejection::new(Code::Fenced, message)
     }
 
     /// No schedule has this id.

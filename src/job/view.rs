@@ -1,6 +1,6 @@
 //! A job as its events tell it: what a client that saw them all knows.
 
-use super::Status;
+use super::{Status, merge_patch};
 use crate::event::Event;
 
 /// The picture that a page or a terminal builds from the events of one job, at any seq.
@@ -24,6 +24,8 @@ pub struct JobView {
     pub companies_failed: u32,
     /// Why the job failed.
     pub error: Option<String>,
+    /// What a worker's pipeline shows of its state; null before it shows anything.
+    pub document: serde_json::Value,
 }
 
 impl JobView {
@@ -52,6 +54,8 @@ impl JobView {
                     Some(if e.cancelled == Some(true) { Status::Cancelled } else { Status::Failed });
                 self.error = Some(e.error.clone());
             }
+            Event::JobLog(e) => self.message = Some(e.message.clone()),
+            Event::JobPatched(e) => merge_patch(&mut self.document, &e.patch.0),
             Event::ScreenshotCaptured(_) => self.screenshots += 1,
             Event::OcrCompleted(_) => self.read += 1,
             Event::OcrFailed(_) => self.unread += 1,
@@ -66,6 +70,8 @@ impl JobView {
             | Event::ScreenshotUploaded(_)
             | Event::OcrStarted(_)
             | Event::OcrProgress(_)
+            | Event::ArtifactStored(_)
+            | Event::Free(_)
             | Event::SystemNotification(_) => {}
         }
     }

@@ -571,7 +571,7 @@ mod tests {
             let of_objects: Vec<&str> = row
                 .fields
                 .iter()
-                .filter(|field| field.doc.contains("PNG"))
+                .filter(|field| field.doc.contains("PNG") || field.doc.contains("artifact's bytes"))
                 .map(|field| &*field.name)
                 .collect();
             assert_eq!(row.kind.addresses(), of_objects, "{}", row.kind.wire_name());

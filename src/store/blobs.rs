@@ -5,8 +5,8 @@ use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    RetryConfig, local::LocalFileSystem, path, prefix::PrefixStore,
+    Attribute, Attributes, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
+    PutOptions, RetryConfig, WriteMultipart, local::LocalFileSystem, path, prefix::PrefixStore,
 };
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -17,6 +17,10 @@ use crate::config;
 /// For how long and how often a bucket is asked again in one call; the pipeline tries items again by itself.
 const RETRY: Duration = Duration::from_secs(10);
 const RETRIES: usize = 3;
+/// Bytes of an upload that go to the object store at once; a bucket takes no smaller ones.
+const PART: usize = 5 << 20;
+/// Parts of one upload that are under way at once.
+const PARTS: usize = 2;
 
 /// What is known of a stored object.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +55,10 @@ pub enum BlobsError {
     Range,
     #[error("there is an object {0:?} already")]
     Exists(String),
+    #[error("the object has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("the object did not arrive whole: {0}")]
+    Cut(String),
     #[error("{0}")]
     Signing(String),
     /// What exactly happened is for the log, not for clients.
@@ -213,6 +221,70 @@ impl Blobs {
             other => BlobsError::Failed(other),
         })?;
         Ok(Artifact { key, content_type: content_type.to_owned(), size, sha256 })
+    }
+
+    /// Stores an object of which only a part is in memory at a time.
+    ///
+    /// # Errors
+    /// [`BlobsError::TooLarge`] behind so many bytes; [`BlobsError::Cut`] when the stream fails. Nothing is stored then.
+    pub async fn put_stream<E: std::fmt::Display>(
+        &self,
+        key: String,
+        mut stream: impl futures_util::Stream<Item = Result<Bytes, E>> + Unpin,
+        content_type: &str,
+        most: usize,
+    ) -> Result<Artifact, BlobsError> {
+        let path = path::Path::from(key.as_str());
+        let (mut size, mut sha256) = (0_usize, Sha256::new());
+        let mut begun: Option<WriteMultipart> = None;
+        let mut first = Vec::new();
+        loop {
+            let part = match stream.next().await {
+                None => break,
+                Some(Ok(part)) if size + part.len() <= most => part,
+                Some(wrong) => {
+                    if let Some(begun) = begun {
+                        let _ = begun.abort().await;
+                    }
+                    return Err(match wrong {
+                        Ok(_) => BlobsError::TooLarge(most),
+                        Err(error) => BlobsError::Cut(error.to_string()),
+                    });
+                }
+            };
+            size += part.len();
+            sha256.update(&part);
+            match &mut begun {
+                Some(begun) => {
+                    begun.wait_for_capacity(PARTS).await.map_err(BlobsError::Failed)?;
+                    begun.put(part);
+                }
+                None => first.extend_from_slice(&part),
+            }
+            if begun.is_none() && first.len() >= PART {
+                let attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
+                let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+                let upload = match self.store.put_multipart_opts(&path, options).await {
+                    // Folders keep no attributes; the artifact's row does.
+                    Err(
+                        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. },
+                    ) => self.store.put_multipart(&path).await,
+                    other => other,
+                };
+                let upload = upload.map_err(BlobsError::Failed)?;
+                let mut multipart = WriteMultipart::new_with_chunk_size(upload, PART);
+                multipart.write(&std::mem::take(&mut first));
+                begun = Some(multipart);
+            }
+        }
+        match begun {
+            Some(begun) => {
+                begun.finish().await.map_err(BlobsError::Failed)?;
+                let sha256 = hexadecimal(&sha256.finalize());
+                Ok(Artifact { key, content_type: content_type.to_owned(), size: size as i64, sha256 })
+            }
+            None => self.put(key, first.into(), content_type).await,
+        }
     }
 
     /// Fetches an object or a part of it.

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, jobs, journal, rows, tasks,
+    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, jobs, journal, rows, tasks, work,
 };
 use crate::{
     event::{Event, JobProgress},
@@ -123,6 +123,7 @@ impl Store {
         state.record.slot = slot;
         state.record.job = state.job.clone();
         let tasks_moved = tasks::follow(&mut tx, &state.before, &state.record).await?;
+        let work_is_ready = work::follow(&mut tx, &state.before, &state.record).await?;
         let drafts: Vec<journal::Draft> = state
             .events
             .into_iter()
@@ -145,6 +146,9 @@ impl Store {
         self.announce(Announcement::Committed { events: events.clone(), at: Instant::now() });
         if tasks_moved || state.job.tallies != state.before.job.tallies {
             self.new_tasks.notify_waiters();
+        }
+        if let (true, Some(kind)) = (work_is_ready, &state.record.kind) {
+            self.work.wake(kind);
         }
         if ended || (state.job.status == Status::Paused && state.before.job.status != Status::Paused) {
             let _ = self.stopped.send(id);
@@ -197,6 +201,29 @@ impl Working {
 
     pub(super) fn id(&self) -> JobId {
         self.job.id
+    }
+
+    pub(super) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Tells an event that changes nothing of the job's own state.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    pub(super) fn told(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// What a job without a plan, which is completed now, has come to.
+    pub(super) fn conclude(&mut self, results: serde_json::Value) {
+        self.results = Some(results);
+    }
+
+    /// The seq of the last event of this change.
+    pub(super) fn seq(&self) -> i32 {
+        self.record.last_seq + self.events.len() as i32 + i32::from(self.completes)
     }
 
     /// Adds the items of the job's plan.

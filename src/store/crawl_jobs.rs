@@ -19,7 +19,7 @@ impl Store {
         .bind(only)
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(jobs::record).collect()
+        rows.iter().map(jobs::record).collect()
     }
 
     /// Those of them that ended so long ago, oldest first.

@@ -35,6 +35,8 @@ pub struct NewJob {
     pub priority: Priority,
     /// The schedule that it is a run of.
     pub schedule_id: Option<Uuid>,
+    /// What workers outside of this server do with it; `None` for all other jobs.
+    pub kind: Option<String>,
 }
 
 impl NewJob {
@@ -50,6 +52,7 @@ impl NewJob {
             owner: ANONYMOUS.into(),
             priority: Priority::default(),
             schedule_id: None,
+            kind: None,
         }
     }
 
@@ -126,6 +129,10 @@ pub struct JobRecord {
     pub schedule_id: Option<Uuid>,
     /// `None` for a job without a plan of stages.
     pub config: Option<JobConfig>,
+    /// What workers outside of this server do with it; `None` for all other jobs.
+    pub kind: Option<String>,
+    /// A number for frontends that know jobs by one. A retry takes over its forerunner's.
+    pub number: Option<i64>,
     /// The seq of its newest event.
     pub last_seq: i32,
     /// Why it failed.
@@ -148,6 +155,8 @@ impl JobRecord {
             retry_of: None,
             schedule_id: None,
             config,
+            kind: None,
+            number: None,
             last_seq: 0,
             error: None,
             results: None,
@@ -173,11 +182,22 @@ pub struct Submitted {
 }
 
 /// Which part of the list of jobs is wanted, newest first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Page {
     pub limit: i64,
     pub offset: i64,
     pub status: Option<Status>,
+    pub of: Of,
+}
+
+/// Which jobs a list is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    All,
+    /// Those on shops, which this server works on itself.
+    Shops,
+    /// Those of one kind, which workers outside of this server do.
+    Kind(String),
 }
 
 /// Counts over all jobs.
@@ -282,7 +302,7 @@ impl Store {
     pub async fn job(&self, id: JobId) -> Result<JobRecord, StoreError> {
         let row =
             sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id.0).fetch_optional(&self.pool).await?;
-        record(row.ok_or_else(|| Rejection::job_not_found(id))?)
+        record(&row.ok_or_else(|| Rejection::job_not_found(id))?)
     }
 
     /// Whose a job is.
@@ -297,28 +317,39 @@ impl Store {
     /// A page of the list of an owner's jobs, or of all, newest first, and how many there are in all.
     pub async fn jobs(&self, only: Option<&str>, page: Page) -> Result<(Vec<JobRecord>, i64), StoreError> {
         let status = page.status.map(Status::word);
+        let (any, kind) = match &page.of {
+            Of::All => (true, None),
+            Of::Shops => (false, None),
+            Of::Kind(kind) => (false, Some(kind)),
+        };
         let total = sqlx::query_scalar(
             "SELECT count(*) FROM jobs
-             WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR owner = $2)",
+             WHERE ($1::text IS NULL OR status = $1) AND ($2 OR kind IS NOT DISTINCT FROM $3)
+                   AND ($4::text IS NULL OR owner = $4)",
         )
         .bind(status)
+        .bind(any)
+        .bind(kind)
         .bind(only)
         .fetch_one(&self.pool)
         .await?;
         let rows = sqlx::query(
-            "SELECT * FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($4::text IS NULL OR owner = $4)
-             ORDER BY created_at DESC, id LIMIT $2 OFFSET $3",
+            "SELECT * FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($2 OR kind IS NOT DISTINCT FROM $3)
+                    AND ($6::text IS NULL OR owner = $6)
+             ORDER BY created_at DESC, id LIMIT $4 OFFSET $5",
         )
         .bind(status)
+        .bind(any)
+        .bind(kind)
         .bind(page.limit)
         .bind(page.offset)
         .bind(only)
         .fetch_all(&self.pool)
         .await?;
-        Ok((rows.into_iter().map(record).collect::<Result<_, _>>()?, total))
+        Ok((rows.iter().map(record).collect::<Result<_, _>>()?, total))
     }
 
-    /// Counts over an owner's jobs, or all.
+    /// Counts over an owner's jobs on shops, or all.
     pub async fn stats(&self, only: Option<&str>) -> Result<Stats, StoreError> {
         let row = sqlx::query(
             "SELECT count(*), count(*) FILTER (WHERE ended_at IS NULL),
@@ -328,7 +359,7 @@ impl Store {
                      WHERE labels.error IS NULL AND ($1::text IS NULL OR owner = $1)),
                     coalesce(avg(extract(epoch FROM ended_at - started_at) * 1000)
                              FILTER (WHERE status = 'completed'), 0)::float8
-             FROM jobs WHERE $1::text IS NULL OR owner = $1",
+             FROM jobs WHERE kind IS NULL AND ($1::text IS NULL OR owner = $1)",
         )
         .bind(only)
         .fetch_one(&self.pool)
@@ -352,7 +383,8 @@ pub(super) async fn accept(tx: &mut PgConnection, new: NewJob) -> Result<Working
     job.priority = new.priority;
     let mut record = JobRecord::new(job, new.config, new.owner, Utc::now());
     record.schedule_id = new.schedule_id;
-    insert(tx, &record).await?;
+    record.kind = new.kind;
+    insert(tx, &mut record).await?;
     for row in &new.rows {
         rows::insert(tx, record.job.id, row).await?;
     }
@@ -362,14 +394,17 @@ pub(super) async fn accept(tx: &mut PgConnection, new: NewJob) -> Result<Working
     Ok(state)
 }
 
-/// Writes the row of a new job.
-pub(super) async fn insert(tx: &mut PgConnection, record: &JobRecord) -> Result<(), StoreError> {
+/// Writes the row of a new job, and gives one of a kind its number if it has none.
+pub(super) async fn insert(tx: &mut PgConnection, record: &mut JobRecord) -> Result<(), StoreError> {
     let job = &record.job;
-    sqlx::query(
+    record.number = sqlx::query_scalar(
         "INSERT INTO jobs (id, job_type, name, status, phase, progress, tallies, errors, config, template_id,
-                           import_id, owner, priority, slot, retry_of, schedule_id, created_at, updated_at)
+                           import_id, owner, priority, slot, retry_of, schedule_id, created_at, updated_at, kind,
+                           number)
          VALUES ($1, $2, $3, $4, $5, $6, $7, '[]', $8, (SELECT id FROM templates WHERE id = $9),
-                 (SELECT id FROM excel_imports WHERE id = $10), $11, $12, $13, $14, $15, $16, $16)",
+                 (SELECT id FROM excel_imports WHERE id = $10), $11, $12, $13, $14, $15, $16, $16, $17,
+                 CASE WHEN $17::text IS NULL THEN NULL ELSE coalesce($18, nextval('job_numbers')) END)
+         RETURNING number",
     )
     .bind(job.id.0)
     .bind(word(job.job_type)?)
@@ -387,7 +422,9 @@ pub(super) async fn insert(tx: &mut PgConnection, record: &JobRecord) -> Result<
     .bind(record.retry_of.map(|job| job.0))
     .bind(record.schedule_id)
     .bind(record.created_at)
-    .execute(tx)
+    .bind(&record.kind)
+    .bind(record.number)
+    .fetch_one(tx)
     .await?;
     Ok(())
 }
@@ -396,7 +433,7 @@ pub(super) async fn insert(tx: &mut PgConnection, record: &JobRecord) -> Result<
 pub(super) async fn lock(tx: &mut PgConnection, id: JobId) -> Result<JobRecord, StoreError> {
     let row =
         sqlx::query("SELECT * FROM jobs WHERE id = $1 FOR UPDATE").bind(id.0).fetch_optional(tx).await?;
-    record(row.ok_or_else(|| Rejection::job_not_found(id))?)
+    record(&row.ok_or_else(|| Rejection::job_not_found(id))?)
 }
 
 /// Writes what the rules made of a locked job.
@@ -412,7 +449,8 @@ pub(super) async fn write(
         "UPDATE jobs SET status = $2, phase = $3, progress = $4, tallies = $5, errors = $6, last_seq = $7,
                 error = coalesce($8, error), results = coalesce($9, results), updated_at = $10,
                 started_at = CASE WHEN $12 THEN coalesce(started_at, $10) ELSE started_at END,
-                ended_at = CASE WHEN $11 THEN $10 END, priority = $13, paused_from = $14, slot = $15
+                ended_at = CASE WHEN $11 THEN $10 END, priority = $13, paused_from = $14, slot = $15,
+                step = $16
          WHERE id = $1",
     )
     .bind(job.id.0)
@@ -430,6 +468,7 @@ pub(super) async fn write(
     .bind(job.priority.number())
     .bind(job.paused_from.map(Status::word))
     .bind(slot.word())
+    .bind(&job.step)
     .execute(tx)
     .await?;
     Ok(())
@@ -445,7 +484,7 @@ fn status_word(word: &str) -> Result<Status, StoreError> {
         .ok_or_else(|| StoreError::Corrupt { table: "jobs", detail: format!("status {word:?}") })
 }
 
-pub(super) fn record(row: PgRow) -> Result<JobRecord, StoreError> {
+pub(super) fn record(row: &PgRow) -> Result<JobRecord, StoreError> {
     let corrupt = |detail: String| StoreError::Corrupt { table: "jobs", detail };
     let phase: i16 = row.try_get("phase")?;
     let config: Option<JobConfig> = row.try_get::<Json<Option<JobConfig>>, _>("config")?.0;
@@ -456,7 +495,7 @@ pub(super) fn record(row: PgRow) -> Result<JobRecord, StoreError> {
             id: JobId(row.try_get::<Uuid, _>("id")?),
             job_type: from_word(&row.try_get::<String, _>("job_type")?).map_err(corrupt)?,
             name: row.try_get("name")?,
-            status: status(&row)?,
+            status: status(row)?,
             paused_from: paused_from.as_deref().map(status_word).transpose()?,
             phase: Phase::from_number(phase).ok_or_else(|| corrupt(format!("phase {phase}")))?,
             progress: row.try_get::<i16, _>("progress")?.clamp(0, 100) as u8,
@@ -464,6 +503,7 @@ pub(super) fn record(row: PgRow) -> Result<JobRecord, StoreError> {
             errors: row.try_get::<Json<Vec<String>>, _>("errors")?.0,
             plan: config.as_ref().map(|config| config.plan).unwrap_or_default(),
             max_products: config.as_ref().map_or(0, |config| config.max_products),
+            step: row.try_get("step")?,
             priority: Priority::new(row.try_get::<i16, _>("priority")?.into())?,
         },
         owner: row.try_get("owner")?,
@@ -471,6 +511,8 @@ pub(super) fn record(row: PgRow) -> Result<JobRecord, StoreError> {
         retry_of: row.try_get::<Option<Uuid>, _>("retry_of")?.map(JobId),
         schedule_id: row.try_get("schedule_id")?,
         config,
+        kind: row.try_get("kind")?,
+        number: row.try_get("number")?,
         last_seq: row.try_get("last_seq")?,
         error: row.try_get("error")?,
         results: row.try_get::<Option<Json<serde_json::Value>>, _>("results")?.map(|json| json.0),

@@ -68,8 +68,9 @@ pub struct Transient {
 }
 
 impl Transient {
-    pub(super) fn new(job: Option<JobId>, event: Event) -> Transient {
-        Transient { job, kind: event.kind(), payload: event.encode(job, Utc::now()) }
+    /// `None` for an event that is not in the catalogue: all of those are journaled.
+    pub(super) fn new(job: Option<JobId>, event: &Event) -> Option<Transient> {
+        Some(Transient { job, kind: event.kind()?, payload: event.encode(job, Utc::now()) })
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) struct Draft {
 impl Draft {
     /// An event of an owner's job.
     pub fn new(job: JobId, seq: i32, event: Event, owner: &str) -> Draft {
-        let tells_all = event.kind().class() == Class::Broadcast && owner != ANONYMOUS;
+        let tells_all = event.class() == Class::Broadcast && owner != ANONYMOUS;
         Draft { job, seq, event, owner: tells_all.then(|| owner.into()) }
     }
 }
@@ -109,16 +110,17 @@ pub(super) async fn write(
     let at = Utc::now();
     let mut jobs: Vec<Uuid> = Vec::with_capacity(drafts.len());
     let mut seqs: Vec<i32> = Vec::with_capacity(drafts.len());
-    let mut kinds: Vec<&'static str> = Vec::with_capacity(drafts.len());
+    let mut kinds: Vec<Cow<'static, str>> = Vec::with_capacity(drafts.len());
     let mut payloads: Vec<Box<RawValue>> = Vec::with_capacity(drafts.len());
     for draft in drafts {
         jobs.push(draft.job.0);
         seqs.push(draft.seq);
-        kinds.push(draft.event.kind().wire_name());
+        kinds.push(draft.event.name());
         payloads.push(draft.event.encode(Some(draft.job), at));
     }
     let owners: Vec<Option<&str>> = drafts.iter().map(|draft| draft.owner.as_deref()).collect();
     let texts: Vec<&str> = payloads.iter().map(|payload| payload.get()).collect();
+    let names: Vec<&str> = kinds.iter().map(|kind| &**kind).collect();
     let last: i64 = sqlx::query_scalar(
         "WITH head AS (UPDATE journal_head SET position = position + $5 WHERE id = 1 RETURNING position),
               written AS (
@@ -130,7 +132,7 @@ pub(super) async fn write(
     )
     .bind(&jobs)
     .bind(&seqs)
-    .bind(&kinds)
+    .bind(&names)
     .bind(&texts)
     .bind(drafts.len() as i64)
     .bind(at)
@@ -138,11 +140,11 @@ pub(super) async fn write(
     .fetch_one(tx)
     .await?;
     let first = last - drafts.len() as i64 + 1;
-    let recorded = drafts.iter().zip(payloads).zip(first..).map(|((draft, payload), position)| {
-        let kind = Cow::Borrowed(draft.event.kind().wire_name());
-        let owner = draft.owner.clone();
-        Arc::new(Recorded { position, job: draft.job, seq: draft.seq, kind, payload, at, owner })
-    });
+    let recorded =
+        drafts.iter().zip(kinds).zip(payloads).zip(first..).map(|(((draft, kind), payload), position)| {
+            let owner = draft.owner.clone();
+            Arc::new(Recorded { position, job: draft.job, seq: draft.seq, kind, payload, at, owner })
+        });
     Ok(recorded.collect())
 }
 
@@ -163,12 +165,12 @@ impl Store {
 
     /// Sends progress that is not journaled.
     pub fn tell(&self, job: JobId, event: Event) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(Some(job), event))));
+        self.announce_transient(Some(job), event);
     }
 
     /// Sends the sockets of this process something that belongs to no job and that nobody needs who was away.
     pub fn notify(&self, notice: SystemNotification) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(None, notice.into()))));
+        self.announce_transient(None, notice.into());
     }
 
     /// The position of the newest event.

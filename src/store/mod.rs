@@ -19,6 +19,7 @@ mod jobs;
 mod journal;
 mod keys;
 mod library;
+mod page_settings;
 mod print_layouts;
 mod products;
 mod retention;
@@ -30,6 +31,7 @@ mod slots;
 mod tasks;
 mod templates;
 pub mod verify;
+mod work;
 
 use std::{
     sync::Arc,
@@ -50,7 +52,7 @@ pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
 pub use idempotency::OnceKey;
-pub use jobs::{JobRecord, NewJob, Page, Slot, Stats, Submitted};
+pub use jobs::{JobRecord, NewJob, Of, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
 pub use keys::{ApiKey, NewApiKey};
 pub use library::{
@@ -64,10 +66,14 @@ pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, CompanyItem, Lease, NewTask, ReadItem, TaskState};
 pub use templates::Template;
+pub use work::{
+    Answered, ClaimedWork, Kind as WorkKind, KindChange, NewWork, RequestKey, StoredArtifact, WorkFilter,
+    WorkLease, WorkOutcome, WorkRecord, WorkSort,
+};
 
 use crate::{
     config,
-    event::JobProgress,
+    event::{Event, JobProgress},
     job::{JobId, Rejection},
 };
 
@@ -126,6 +132,7 @@ pub struct Store {
     appender: journal::Appender,
     sessions: sessions::Sessions,
     new_tasks: Arc<Notify>,
+    work: work::Waiting,
     stopped: broadcast::Sender<JobId>,
     /// Jobs of one owner that are worked on at once.
     jobs_per_owner: i64,
@@ -153,6 +160,7 @@ impl Store {
             appender,
             sessions,
             new_tasks: Arc::default(),
+            work: work::Waiting::new(config::Config::defaults().work),
             stopped: broadcast::channel(STOPPED).0,
             jobs_per_owner: i64::MAX,
             keep_keys: settings.keep_idempotency_keys,
@@ -163,6 +171,11 @@ impl Store {
     /// The same store with a limit on the jobs of one owner that are worked on at once.
     pub fn with_jobs_per_owner(self, jobs: u32) -> Store {
         Store { jobs_per_owner: jobs.into(), ..self }
+    }
+
+    /// The same store with settings for jobs that workers outside of this server do.
+    pub fn with_work(self, settings: config::Work) -> Store {
+        Store { work: work::Waiting::new(settings), ..self }
     }
 
     /// Whether the database answers.
@@ -192,7 +205,13 @@ impl Store {
     }
 
     fn announce_progress(&self, job: JobId, progress: JobProgress) {
-        self.announce(Announcement::Transient(Arc::new(Transient::new(Some(job), progress.into()))));
+        self.announce_transient(Some(job), progress.into());
+    }
+
+    fn announce_transient(&self, job: Option<JobId>, event: Event) {
+        if let Some(transient) = Transient::new(job, &event) {
+            self.announce(Announcement::Transient(Arc::new(transient)));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row as _, types::Json};
 use uuid::Uuid;
 
-use super::{JobRecord, Slot, Store, StoreError, change::Working, jobs, tasks};
+use super::{JobRecord, Slot, Store, StoreError, change::Working, jobs, tasks, work};
 use crate::job::{Code, Command, Job, JobId, Rejection, Stage, Status, Tally};
 
 /// What became of the wish to try a job's failed items again.
@@ -42,6 +42,13 @@ impl Store {
     pub async fn retry(&self, id: JobId) -> Result<Retried, StoreError> {
         let mut tx = self.pool.begin().await?;
         let record = jobs::lock(&mut tx, id).await?;
+        if record.kind.is_some() {
+            let (state, kind) = work::succeed(&mut tx, record).await?;
+            let new = state.id();
+            self.finish(tx, state).await?;
+            self.work.wake(&kind);
+            return Ok(Retried::New(new));
+        }
         if record.config.is_none() {
             return Err(Rejection::nothing_to_retry(id).into());
         }
@@ -91,16 +98,7 @@ async fn reopen(tx: &mut PgConnection, record: JobRecord) -> Result<Working, Sto
 /// Makes the job that tries again what failed in one that has ended.
 async fn succeed(tx: &mut PgConnection, old: JobRecord) -> Result<Working, StoreError> {
     let from = old.job.id;
-    let other: Option<Uuid> =
-        sqlx::query_scalar("SELECT id FROM jobs WHERE retry_of = $1 AND ended_at IS NULL LIMIT 1")
-            .bind(from.0)
-            .fetch_optional(&mut *tx)
-            .await?;
-    if let Some(other) = other {
-        let message =
-            format!("Job {other} is trying the failed items of job {from} again; wait for its end.");
-        return Err(Rejection::new(Code::AlreadyRetried, message).into());
-    }
+    refuse_second(tx, from).await?;
     let to = JobId(Uuid::now_v7());
     let items = items(tx, from, to).await?;
     let Some(phase) = items.iter().filter(|item| !item.done).map(|item| item.stage.phase()).min() else {
@@ -118,7 +116,7 @@ async fn succeed(tx: &mut PgConnection, old: JobRecord) -> Result<Working, Store
     let mut record = JobRecord::new(job, old.config, old.owner, Utc::now());
     record.retry_of = Some(from);
     debug_assert_eq!(record.slot, Slot::Waits);
-    jobs::insert(tx, &record).await?;
+    jobs::insert(tx, &mut record).await?;
     put(tx, &record, &items).await?;
     take_over(tx, from, to, &items).await?;
 
@@ -129,6 +127,23 @@ async fn succeed(tx: &mut PgConnection, old: JobRecord) -> Result<Working, Store
     state.run(Command::Create)?;
     state.run(Command::Tell { what })?;
     Ok(state)
+}
+
+/// One retry at a time.
+pub(super) async fn refuse_second(tx: &mut PgConnection, from: JobId) -> Result<(), StoreError> {
+    let other: Option<Uuid> =
+        sqlx::query_scalar("SELECT id FROM jobs WHERE retry_of = $1 AND ended_at IS NULL LIMIT 1")
+            .bind(from.0)
+            .fetch_optional(&mut *tx)
+            .await?;
+    match other {
+        None => Ok(()),
+        Some(other) => {
+            let message =
+                format!("Job {other} is trying the failed items of job {from} again; wait for its end.");
+            Err(Rejection::new(Code::AlreadyRetried, message).into())
+        }
+    }
 }
 
 /// An item of the old job on its way to the new one.

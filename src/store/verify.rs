@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, PgPool, Row as _, types::Json};
 use uuid::Uuid;
 
 use super::{Artifact, Blobs, BlobsError, MIGRATIONS, Recorded, StoreError, journal};
-use crate::job::{JobId, Rejection, Status};
+use crate::job::{JobId, Rejection, Status, merge_patch};
 
 /// Rows read at once.
 const JOBS: i64 = 256;
@@ -38,6 +38,7 @@ pub enum Finding {
     WrongSize,
     WrongHash,
     UnrecordedObject,
+    Document,
     LeaseOver,
 }
 
@@ -96,6 +97,10 @@ impl Finding {
             UnrecordedObject => (
                 "unrecorded_object",
                 "a row or an event names an object that /cdn does not know: it cannot be loaded",
+            ),
+            Document => (
+                "document",
+                "the job's document is not what its patches make: pages that fold its events see another",
             ),
             LeaseOver => (
                 "lease_over",
@@ -263,7 +268,8 @@ impl<F: FnMut(Told)> Audit<F> {
         let mut after = None;
         loop {
             let rows = sqlx::query(
-                "SELECT id, status, last_seq, ended_at IS NOT NULL AS ended, events_forgotten FROM jobs
+                "SELECT id, status, last_seq, ended_at IS NOT NULL AS ended, events_forgotten, document
+                 FROM jobs LEFT JOIN work ON work.job_id = id
                  WHERE ($1::uuid IS NULL OR id > $1) AND ($2::uuid IS NULL OR id = $2) ORDER BY id LIMIT $3",
             )
             .bind(after)
@@ -280,6 +286,11 @@ impl<F: FnMut(Told)> Audit<F> {
                     has_ended: row.try_get("ended")?,
                     // Of a job whose events were older than retention the last one is kept.
                     seq: if row.try_get("events_forgotten")? { last_seq - 1 } else { 0 },
+                    document: match row.try_get("events_forgotten")? {
+                        true => None,
+                        false => row.try_get::<Option<Json<Value>>, _>("document")?.map(|json| json.0),
+                    },
+                    folded: Value::Object(serde_json::Map::new()),
                     ..Trail::default()
                 };
                 trails.insert(row.try_get::<Uuid, _>("id")?, trail);
@@ -425,6 +436,10 @@ impl<F: FnMut(Told)> Audit<F> {
         let mut over = sqlx::query(
             "SELECT job_id, stage, ordinal FROM tasks
              WHERE state = 'running' AND (lease_until IS NULL OR lease_until < now())
+                   AND ($1::uuid IS NULL OR job_id = $1)
+             UNION ALL
+             SELECT job_id, kind, 0 FROM work
+             WHERE state = 'running' AND (lease_until IS NULL OR lease_until < now())
                    AND ($1::uuid IS NULL OR job_id = $1)",
         )
         .bind(self.only())
@@ -470,6 +485,11 @@ async fn is_as_it_was(pool: &PgPool, artifact: &Artifact) -> Result<bool, sqlx::
 
 /// The objects of its own job that an event names. Addresses change with the settings; the key at their end does not.
 fn keys_of(event: &Recorded) -> Vec<String> {
+    keys_named(event.job, event.payload.get())
+}
+
+/// The objects of a job that an event's payload names.
+pub(super) fn keys_named(job: JobId, payload: &str) -> Vec<String> {
     fn strings(value: Value, found: &mut Vec<String>) {
         match value {
             Value::String(text) => found.push(text),
@@ -478,12 +498,12 @@ fn keys_of(event: &Recorded) -> Vec<String> {
             _ => {}
         }
     }
-    let folder = format!("jobs/{}/", event.job);
-    if !event.payload.get().contains(&folder) {
+    let folder = format!("jobs/{job}/");
+    if !payload.contains(&folder) {
         return Vec::new();
     }
     let mut texts = Vec::new();
-    if let Ok(payload) = serde_json::from_str(event.payload.get()) {
+    if let Ok(payload) = serde_json::from_str(payload) {
         strings(payload, &mut texts);
     }
     let keys = texts.iter().filter_map(|text| text.find(&folder).map(|at| &text[at..]));
@@ -503,6 +523,10 @@ struct Trail {
     end: Option<(i32, Status)>,
     further_ends: u32,
     behind_end: u32,
+    /// What the row says; `None` for a job of no kind, and for one whose events are forgotten.
+    document: Option<Value>,
+    /// What the patches made so far.
+    folded: Value,
 }
 
 impl Trail {
@@ -527,6 +551,10 @@ impl Trail {
             (Some(_), true) => self.further_ends += 1,
             (Some(_), false) => self.behind_end += 1,
             (None, false) => {}
+        }
+        if event.kind == "job:patched" && self.document.is_some() {
+            let payload: Value = serde_json::from_str(event.payload.get()).unwrap_or_default();
+            merge_patch(&mut self.folded, &payload["patch"]);
         }
         self.seq = self.seq.max(seq);
         self.position = self.position.max(event.position);
@@ -566,6 +594,9 @@ impl Trail {
             }
             _ => {}
         }
+        if self.document.as_ref().is_some_and(|document| !is_same(document, &self.folded)) {
+            found.push((Finding::Document, format!("its patches make {}", clip(&self.folded))));
+        }
         let end = self.end.map_or(0, |(seq, _)| seq);
         if self.further_ends > 0 {
             let what = format!("{} behind the one with seq {end}", self.further_ends);
@@ -576,6 +607,26 @@ impl Trail {
         }
         found
     }
+}
+
+/// Whether two values are the same, however their numbers are written: a row's are normalised, an event's are not.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, value)| other.get(key).is_some_and(|other| is_same(value, other)))
+        }
+        _ => one == other,
+    }
+}
+
+/// Enough of a value to know it by.
+fn clip(value: &Value) -> String {
+    value.to_string().chars().take(200).collect()
 }
 
 /// The status that a terminal event tells; there is no word on the wire for a job that was cancelled.

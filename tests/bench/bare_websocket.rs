@@ -79,7 +79,7 @@ async fn publish(
     let t = wire::now();
     for n in burst.from..burst.from.saturating_add(burst.count.min(wire::MAX_COUNT)) {
         let event = wire::event(Mark { n, t }, burst.bytes.min(wire::MAX_BYTES));
-        let name = event.kind().wire_name();
+        let name = event.name();
         let text = format!("[\"{name}\",{}]", event.encode(Some(job), chrono::Utc::now()));
         // An error says that nobody listens.
         let _ = room.send(text.into());

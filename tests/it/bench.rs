@@ -101,7 +101,7 @@ impl Fake {
                 Ok(n) = events.recv() => for n in (self.habit)(client, n) {
                     let event = wire::event(Mark { n, t: wire::now() }, 80);
                     let payload = event.encode(Some(JobId(Uuid::nil())), chrono::Utc::now());
-                    let text = format!(r#"42["{}",{payload},"o{n}"]"#, event.kind().wire_name());
+                    let text = format!(r#"42["{}",{payload},"o{n}"]"#, event.name());
                     if socket.send(Message::Text(text.into())).await.is_err() {
                         return;
                     }

@@ -134,7 +134,7 @@ async fn every_event_of_the_catalogue_arrives_as_it_stands_in_the_journal(stock:
 
     let happened = everything_that_may_happen();
     for event in &happened {
-        if event.kind().class().is_journaled() {
+        if event.class().is_journaled() {
             store.append(done, vec![event.clone()]).await.unwrap();
         } else {
             store.tell(done, event.clone());
@@ -149,7 +149,7 @@ async fn every_event_of_the_catalogue_arrives_as_it_stands_in_the_journal(stock:
     recorded.extend(store.events(cancelled, 0, 100).await.unwrap());
     recorded.sort_by_key(|event| event.position);
     let expected: Vec<Heard> = recorded.iter().map(|event| Heard::of(event)).collect();
-    let told = happened.iter().filter(|event| !event.kind().class().is_journaled());
+    let told = happened.iter().filter(|event| !event.class().is_journaled());
     let told: Vec<Event> = told.cloned().collect();
 
     let all = page.hear_many(expected.len() + told.len()).await;

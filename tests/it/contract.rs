@@ -33,7 +33,7 @@ fn contract_table_of_the_readme_is_that_of_the_catalogue() {
 }
 
 #[test]
-fn the_catalogue_has_the_sixteen_events_of_the_frontends() {
+fn the_catalogue_has_the_events_of_the_frontends_and_of_workers() {
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.wire_name()).collect();
     let expected = [
         "job:created",
@@ -41,6 +41,9 @@ fn the_catalogue_has_the_sixteen_events_of_the_frontends() {
         "job:progress",
         "job:completed",
         "job:failed",
+        "job:log",
+        "job:patched",
+        "artifact:stored",
         "screenshot:captured",
         "screenshot:uploaded",
         "ocr:started",

@@ -32,18 +32,18 @@ use jobcast::{
     config::Config,
     dialects::{
         domain_scraper::{self, board::Board},
-        plain,
+        plain, transcript_queue,
     },
     event::{Event, JobType, Kind, Timestamp},
-    job::{Command, Failure, Job, JobId, Plan},
+    job::{ANONYMOUS, Command, Failure, Job, JobId, JobView, Plan},
     realtime::{
         feed::News,
         projector::{Projection, Told},
         websocket::Dialect,
     },
-    store::{Addresses, Change, NewJob, Recorded, Transient},
+    store::{Addresses, Change, JobRecord, NewJob, NewWork, Recorded, Slot, Transient, WorkRecord},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use uuid::Uuid;
@@ -64,6 +64,8 @@ trait Frontend {
     fn dialect() -> Self::Dialect;
     /// What [`Projection::open`] would read: of the object behind `job`, the job as it stands, and all its events.
     fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> <Self::Dialect as Projection>::State;
+    /// What [`Projection::gather`] would read, of what it read when the client came.
+    fn gather(_: &mut <Self::Dialect as Projection>::State, _: &Value, _: &Job, _: &[Arc<Recorded>]) {}
     /// Where a client follows a job.
     fn path(job: JobId) -> String;
     /// Makes the job for the object behind `job`.
@@ -95,6 +97,82 @@ impl Frontend for Plain {
         let id = new.id;
         server.store().create(new).await.unwrap();
         id
+    }
+}
+
+struct Queue;
+
+impl Queue {
+    /// The job's row, as its events made it.
+    fn work(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> WorkRecord {
+        let mut view = JobView::default();
+        for event in events {
+            let kind = Kind::from_wire_name(&event.kind).unwrap();
+            view.apply(&Event::decode(kind, event.payload.get()).unwrap());
+        }
+        let at = events[0].at;
+        let record = JobRecord {
+            job: job.clone(),
+            owner: ANONYMOUS.into(),
+            slot: Slot::None,
+            retry_of: None,
+            schedule_id: None,
+            config: None,
+            kind: Some(transcript_queue::KIND.into()),
+            number: Some(1),
+            last_seq: events.len() as i32,
+            error: view.error,
+            results: None,
+            created_at: at,
+            updated_at: at,
+            started_at: job.has_begun().then_some(at),
+            ended_at: job.status.is_ended().then_some(at),
+        };
+        WorkRecord {
+            record,
+            kind: transcript_queue::KIND.into(),
+            number: Some(1),
+            input: json!({ "transcript_file": given["file"] }),
+            document: view.document,
+            attempt: 0,
+            max_attempts: 3,
+            retries: 0,
+            worker: None,
+            message: None,
+            heartbeat_at: None,
+            last_error: None,
+        }
+    }
+}
+
+impl Frontend for Queue {
+    type Dialect = transcript_queue::Transcripts;
+    const NAME: &'static str = "transcript_queue";
+    const SHOWS: bool = true;
+
+    fn dialect() -> transcript_queue::Transcripts {
+        transcript_queue::Transcripts
+    }
+
+    fn state(_: &Value, _: &Job, _: &[Arc<Recorded>]) -> transcript_queue::Changes {
+        transcript_queue::Changes::default()
+    }
+
+    fn gather(state: &mut transcript_queue::Changes, given: &Value, job: &Job, events: &[Arc<Recorded>]) {
+        let work = Queue::work(given, job, events);
+        state.change(transcript_queue::Change { is_new: false, is_changed: true, work });
+        state.count(&[(job.status, 1)].into());
+    }
+
+    fn path(_: JobId) -> String {
+        "/api/ws/jobs".into()
+    }
+
+    /// The object is `{name, file}`.
+    async fn make(server: &Running, given: &Value) -> JobId {
+        let mut new = NewWork::new(transcript_queue::KIND, given["name"].as_str().unwrap());
+        new.input.insert("transcript_file".into(), given["file"].clone());
+        server.store().submit_work(new, None).await.unwrap().job
     }
 }
 
@@ -133,6 +211,7 @@ impl Frontend for Scraper {
 async fn conversations_go_as_they_are_written() {
     let server = Running::quiet().await;
     run_all::<Plain>(&server).await;
+    run_all::<Queue>(&server).await;
     run_all::<Scraper>(&server).await;
     run_over_socketio::<LabelPrinter>(&server).await;
     server.stop().await;
@@ -368,7 +447,7 @@ impl<F: Frontend> Pure<F> {
             .iter()
             .zip(first..)
             .map(|(event, seq)| {
-                let (kind, payload) = (event.kind().wire_name().into(), event.encode(Some(job), at));
+                let (kind, payload) = (event.name(), event.encode(Some(job), at));
                 Arc::new(Recorded { position: seq.into(), job, seq, kind, payload, at, owner: None })
             })
             .collect();
@@ -378,6 +457,9 @@ impl<F: Frontend> Pure<F> {
 
     fn tell(&mut self, news: News) {
         if let Some(state) = &mut self.state {
+            if !news.events.is_empty() {
+                F::gather(state, &self.given, self.job.as_ref().unwrap(), &self.events);
+            }
             let mut told = Told::default();
             F::dialect().tell(state, &news, &mut told);
             self.told(told);
@@ -416,7 +498,8 @@ impl<F: Frontend> Talk for Pure<F> {
             Step::Progress(event) => {
                 let job = self.job.as_ref().unwrap().id;
                 let payload = event.encode(Some(job), DateTime::UNIX_EPOCH);
-                let progress = vec![Arc::new(Transient { job: Some(job), kind: event.kind(), payload })];
+                let progress =
+                    vec![Arc::new(Transient { job: Some(job), kind: event.kind().unwrap(), payload })];
                 self.tell(News { events: Vec::new(), progress });
             }
             Step::Command(command, results) => {
@@ -534,6 +617,11 @@ impl<F: SocketFrontend> Talk for OverSocketIo<'_, F> {
 async fn happen(server: &Running, job: JobId, step: Step) {
     let store = server.store();
     match step {
+        // Of a worker's job: the row's document changes with it.
+        Step::Event(Event::JobPatched(patched)) => {
+            let patch = patched.patch.0.as_object().unwrap().clone();
+            store.patch_work(job, patch).await.unwrap();
+        }
         Step::Event(event) => drop(store.append(job, vec![event]).await.unwrap()),
         Step::Progress(event) => store.tell(job, event),
         Step::Command(command, results) => {

@@ -172,7 +172,7 @@ async fn kept(store: &Store, job: JobId) -> Result<Vec<Recorded>, StoreError> {
             }
             Err(reason) => CompanyFailed { domain, reason }.into(),
         };
-        let (kind, payload) = (event.kind().wire_name().into(), event.encode(Some(job), outcome.found_at));
+        let (kind, payload) = (event.name(), event.encode(Some(job), outcome.found_at));
         Recorded { position: 0, job, seq, kind, payload, at: outcome.found_at, owner: None }
     });
     Ok(events.collect())

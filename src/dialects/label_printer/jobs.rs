@@ -10,7 +10,7 @@ use super::{
 use crate::{
     http::{Api, Caller},
     job::{Code, Job, Rejection},
-    store::{JobRecord, Page, Retried, StoreError},
+    store::{JobRecord, Of, Page, Retried, StoreError},
 };
 
 /// Jobs of the list at the most, newest first: its page knows no "next".
@@ -22,8 +22,10 @@ const LISTED: i64 = 200;
     responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
 )]
 pub async fn list(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
-    let (records, total) =
-        api.store.jobs(caller.sees_only(), Page { limit: LISTED, offset: 0, status: None }).await?;
+    let (records, total) = api
+        .store
+        .jobs(caller.sees_only(), Page { limit: LISTED, offset: 0, status: None, of: Of::Shops })
+        .await?;
     let jobs: Vec<&Job> = records.iter().map(|record| &record.job).collect();
     let summaries = api.store.summaries(&jobs).await?;
     let lines: Vec<Value> =

@@ -79,6 +79,7 @@ async fn house() -> House {
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },
         company_workers: 8,
         max_upload: 100_000,
+        max_artifact: 100_000,
         ocr_wait: config.ocr.wait,
         max_age: config.objects.max_age,
         ready: Arc::new(AtomicBool::new(true)),

@@ -377,5 +377,5 @@ fn notify(
 ) -> Result<(), SendError> {
     let event = Event::from(SystemNotification { r#type: severity, message, details });
     // No position: the payload is the only argument and no string, so the client's offset stays what it was.
-    socket.emit(event.kind().wire_name(), &event.encode(None, Utc::now()))
+    socket.emit(event.name(), &event.encode(None, Utc::now()))
 }
