@@ -6,6 +6,9 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
+use super::scenarios::frontends::Frontend;
+use crate::job::JobId;
+
 /// How long a server may take to publish a burst.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long one look for a starting server may take.
@@ -56,6 +59,32 @@ pub struct Appended {
     pub seconds: f64,
 }
 
+/// `POST /bench/frontends/begin`: a job of a frontend that will change so many times.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Begin {
+    pub frontend: Frontend,
+    pub changes: u32,
+}
+
+/// `POST /bench/frontends/begin`: the answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Begun {
+    pub job: JobId,
+    /// What its frontend calls it, if not by its id.
+    pub number: Option<i64>,
+    /// The fencing token of whoever works on it, if it is a worker's.
+    pub fence: Option<i64>,
+}
+
+/// `POST /bench/frontends/step`: a job changes for the `n`th time, from 0, or ends. The answer is a [`Published`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub frontend: Frontend,
+    pub begun: Begun,
+    pub n: u32,
+    pub ends: bool,
+}
+
 impl Control {
     pub fn new(base: Url) -> anyhow::Result<Control> {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -84,6 +113,14 @@ impl Control {
 
     pub async fn append(&self, append: Append) -> anyhow::Result<Appended> {
         self.post("bench/append", &append, ANSWER + Duration::from_secs(append.seconds)).await
+    }
+
+    pub async fn begin(&self, frontend: Frontend, changes: u32) -> anyhow::Result<Begun> {
+        self.post("bench/frontends/begin", &Begin { frontend, changes }, ANSWER).await
+    }
+
+    pub async fn step(&self, step: &Step) -> anyhow::Result<Published> {
+        self.post("bench/frontends/step", step, ANSWER).await
     }
 
     async fn post<T: DeserializeOwned>(

@@ -147,6 +147,14 @@ impl Server {
         Server::start_with(Kind::Jobcast, programs, &["--work"], environment).await
     }
 
+    /// A Jobcast without workers, under settings given as environment variables.
+    pub async fn start_serving(
+        programs: &Programs,
+        environment: Vec<(String, String)>,
+    ) -> anyhow::Result<Server> {
+        Server::start_with(Kind::Jobcast, programs, &[], environment).await
+    }
+
     async fn start_with(
         kind: Kind,
         programs: &Programs,
@@ -240,6 +248,10 @@ impl Server {
     /// Its process, if it is known.
     pub fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What a crowd does with this server.

@@ -12,13 +12,14 @@ use axum::{
 use uuid::Uuid;
 
 use super::{
-    control::{Append, Appended, Burst, Published, Room},
+    control::{Append, Appended, Begin, Begun, Burst, Published, Room, Step},
+    scenarios::frontends::{self, Frontend},
     wire::{self, Mark},
 };
 use crate::{
-    event::JobType,
-    job::JobId,
-    store::{NewJob, Store, StoreError},
+    event::{CompanyFailed, JobType, JobUpdated, LogLevel},
+    job::{Command, Companies, JobId, Report},
+    store::{Change, NewJob, NewWork, Store, StoreError, WorkLease, WorkOutcome},
 };
 
 /// Where the control routes are.
@@ -33,6 +34,8 @@ pub fn router(store: Store) -> Router {
         .route("/rooms", post(room))
         .route("/publish", post(publish))
         .route("/append", post(append))
+        .route("/frontends/begin", post(begin))
+        .route("/frontends/step", post(step))
         .with_state(store)
 }
 
@@ -106,4 +109,78 @@ async fn append(State(store): State<Store>, Json(wish): Json<Append>) -> Result<
         events += wrote.map_err(|error| Failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
     }
     Ok(Json(Appended { events, seconds: began.elapsed().as_secs_f64() }))
+}
+
+/// The kind of a frontend's jobs, if workers outside do them.
+fn kind_of(frontend: Frontend) -> Option<&'static str> {
+    match frontend {
+        Frontend::LabelPrinter | Frontend::DomainScraper => None,
+        Frontend::NovelTool => Some("novel"),
+        Frontend::TranscriptQueue => Some("transcript"),
+        Frontend::ProjectAgents => Some("project"),
+    }
+}
+
+async fn begin(State(store): State<Store>, Json(wish): Json<Begin>) -> Result<Json<Begun>, Failed> {
+    let job = match kind_of(wish.frontend) {
+        Some(kind) => {
+            let mut new = NewWork::new(kind, "bench");
+            if wish.frontend == Frontend::NovelTool {
+                new.owner = frontends::OWNER.to_owned();
+            }
+            let job = store.submit_work(new, None).await?.job;
+            let claimed = store.claim_work(&[kind.to_owned()], "bench").await?;
+            let claimed = claimed.filter(|claimed| claimed.lease.job == job);
+            let claimed = claimed.ok_or_else(|| refused("another job of this kind waits"))?;
+            let (number, fence) = (claimed.work.number, Some(claimed.lease.fence));
+            return Ok(Json(Begun { job, number, fence }));
+        }
+        None if wish.frontend == Frontend::DomainScraper => {
+            let domains = (0..wish.changes).map(|n| format!("company-{n}.example")).collect();
+            let new = NewJob::on_companies(JobId(Uuid::now_v7()), Companies { domains, sequential: false })?;
+            let job = new.id;
+            store.create(new).await?;
+            job
+        }
+        None => job(&store).await?,
+    };
+    Ok(Json(Begun { job, number: None, fence: None }))
+}
+
+async fn step(State(store): State<Store>, Json(step): Json<Step>) -> Result<Json<Published>, Failed> {
+    let Step { frontend, begun: Begun { job, fence, .. }, n, ends } = step;
+    let mark = frontends::mark(frontend, n);
+    if let Some(fence) = fence {
+        let (reports, outcome) = match (ends, frontend) {
+            (true, _) => (Vec::new(), Some(WorkOutcome::Finished(serde_json::Map::new()))),
+            (false, Frontend::ProjectAgents) => {
+                (vec![Report::Log { level: LogLevel::Info, message: mark, source: None }], None)
+            }
+            (false, Frontend::TranscriptQueue) => {
+                let patch = [("current_phase".to_owned(), mark.into())].into_iter().collect();
+                (vec![Report::Patch { patch }], None)
+            }
+            (false, _) => (vec![Report::Progress { progress: None, step: Some(mark), message: None }], None),
+        };
+        store.report(&WorkLease { job, fence }, None, reports, outcome).await?;
+    } else {
+        let event = match frontend {
+            Frontend::DomainScraper => {
+                CompanyFailed { domain: format!("company-{n}.example"), reason: mark }.into()
+            }
+            _ => JobUpdated { status: "running".into(), progress: None, current_stage: None, message: Some(mark) }
+                .into(),
+        };
+        let change = match (ends, frontend) {
+            (false, _) => Change { events: vec![event], ..Change::default() },
+            // It has a plan, which nobody works on here.
+            (true, Frontend::DomainScraper) => Change { commands: vec![Command::Cancel], ..Change::default() },
+            (true, _) => {
+                let results = Some(serde_json::json!({}));
+                Change { commands: vec![Command::Complete], results, ..Change::default() }
+            }
+        };
+        store.change(job, None, change).await?;
+    }
+    Ok(Json(Published { committed: wire::now() }))
 }

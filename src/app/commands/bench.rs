@@ -13,7 +13,7 @@ use crate::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
             scenarios::{
-                append, fanout, idle, import, jitter, labels, latejoin, pipeline, redeploy, sheets, storm,
+                append, fanout, frontends, idle, import, jitter, labels, latejoin, pipeline, redeploy, sheets, storm,
             },
             servers::{Kind, Programs, Server},
             table, target,
@@ -47,6 +47,10 @@ pub enum BenchArgs {
     Append(Single<append::Args>),
     /// A client asks for the whole past of a long job (Jobcast only).
     Latejoin(Single<latejoin::Args>),
+    /// All existing frontends at once on one server, and the label printer alone: who was told what, and how soon (Jobcast
+    /// only).
+    #[command(after_help = "Examples:\n  jobcast bench frontends\n  jobcast bench frontends --clients 50 --rate 20")]
+    Frontends(FrontendsArgs),
     /// Whole jobs on a generated shop: items side by side against one at a time, processor time and memory.
     #[command(
         after_help = "Examples:\n  jobcast bench pipeline\n  jobcast bench pipeline --products 20 --small 10"
@@ -128,6 +132,17 @@ pub struct PipelineArgs {
 }
 
 #[derive(clap::Args)]
+pub struct FrontendsArgs {
+    #[command(flatten)]
+    scenario: frontends::Args,
+    #[command(flatten)]
+    programs: Programs,
+    /// Write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
 pub struct SheetsArgs {
     #[command(flatten)]
     scenario: sheets::Args,
@@ -191,6 +206,15 @@ pub async fn run(config: Config, bench: BenchArgs) -> anyhow::Result<ExitCode> {
         BenchArgs::Pipeline(arguments) => {
             let work = async {
                 let outcome = pipeline::run(&arguments.programs, arguments.scenario).await?;
+                println!("{outcome}");
+                write_json(arguments.json, &outcome)?;
+                Ok(ExitCode::SUCCESS)
+            };
+            unless_stopped(work).await
+        }
+        BenchArgs::Frontends(arguments) => {
+            let work = async {
+                let outcome = frontends::run(&arguments.programs, arguments.scenario).await?;
                 println!("{outcome}");
                 write_json(arguments.json, &outcome)?;
                 Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod fanout;
+pub mod frontends;
 pub mod idle;
 pub mod import;
 pub mod jitter;
