@@ -13,19 +13,24 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use url::Url;
 
 use super::demo_shop::{self, Catalogue};
 use crate::{
     config::{self, Config, Signed},
-    dialects, http,
+    dialects::{self, novel_tool},
+    http,
     http::{Api, Live, Pictures, Shell},
     identity::Identity,
     job::RequestLimits,
     pipeline::{Context, Worker},
     realtime::{
         hub::Hub,
+        projector::Projector,
         session::Sessions,
         socketio::{self, Sockets},
         websocket::RawSockets,
@@ -79,6 +84,8 @@ pub struct Server {
     stream: AbortOnDropHandle<()>,
     sessions: AbortOnDropHandle<()>,
     revocations: AbortOnDropHandle<()>,
+    /// Ends what is kept for the dialects' rooms.
+    _rooms: DropGuard,
     retention: AbortOnDropHandle<()>,
     schedules: AbortOnDropHandle<()>,
     work_leases: AbortOnDropHandle<()>,
@@ -141,10 +148,14 @@ impl Server {
         let retention = tokio::spawn(tidy_up(store.clone(), blobs.clone(), config.database.clone()));
         let retention = AbortOnDropHandle::new(retention);
         let (identity, revocations) = Identity::start(store.clone(), &config.auth).await?;
+        let stop_rooms = CancellationToken::new();
+        let novels = Projector::new(novel_tool::Novels, hub.clone(), stop_rooms.clone());
+        let rooms = novel_tool::Rooms::new(store.clone(), identity.clone(), novels);
         let (socket_service, sockets) = socketio::start(
             hub.clone(),
             sessions,
             identity.clone(),
+            rooms,
             blobs.addresses().clone(),
             &config.server.cors_origins,
             &config.realtime,
@@ -167,6 +178,7 @@ impl Server {
             store: store.clone(),
             blobs: blobs.clone(),
             identity,
+            auth: Arc::new(config.auth.clone()),
             pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
             public_base: public.as_str().trim_end_matches('/').into(),
             label_list: config.server.label_list,
@@ -221,6 +233,7 @@ impl Server {
             stream,
             sessions: session_keeper,
             revocations,
+            _rooms: stop_rooms.drop_guard(),
             retention,
             schedules,
             work_leases,

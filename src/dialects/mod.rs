@@ -2,6 +2,7 @@
 
 pub mod domain_scraper;
 pub mod label_printer;
+pub mod novel_tool;
 pub mod plain;
 pub mod project_agents;
 pub mod transcript_queue;
@@ -23,6 +24,7 @@ pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api>
         .merge(transcript_queue::routes(sockets))
         .merge(domain_scraper::routes(sockets))
         .merge(project_agents::routes(sockets))
+        .merge(novel_tool::routes())
         .merge(label_printer::routes())
 }
 
@@ -51,6 +53,7 @@ pub fn refuse(uri: &Uri, rejection: &Rejection) -> Option<Response> {
     };
     match first {
         Some(first) if LABEL_PRINTER.contains(&first) => Some(label_printer::refuse(uri, rejection)),
+        Some("v1") => Some(novel_tool::refuse(rejection)),
         Some(_) => Some(detail()),
         None => path.starts_with("/ws/").then(detail),
     }

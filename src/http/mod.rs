@@ -37,7 +37,7 @@ pub use reader::Live;
 pub use server::{Shell, serve};
 
 use crate::{
-    config::LabelList,
+    config::{self, LabelList},
     identity::Identity,
     job::{JobId, Principal, Rejection, RequestLimits},
     store::{Blobs, Store, StoreError},
@@ -50,6 +50,8 @@ pub struct Api {
     pub blobs: Blobs,
     /// Tells who calls.
     pub identity: Arc<Identity>,
+    /// What tokens are signed with.
+    pub auth: Arc<config::Auth>,
     /// In other sizes and formats.
     pub pictures: Pictures,
     /// Where clients reach this server, without a slash at its end.

@@ -12,6 +12,7 @@ mod companies;
 mod control;
 mod copy;
 mod crawl_jobs;
+mod credits;
 mod derived;
 pub mod embedded;
 mod idempotency;
@@ -53,6 +54,7 @@ pub use articles::{
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
+pub use credits::{Credits, LedgerLine, Reserve};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Of, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};

@@ -16,6 +16,7 @@ mod journal;
 mod kill;
 mod label_library;
 mod lists;
+mod novels;
 mod objects;
 mod ocr;
 mod openapi;

@@ -162,7 +162,7 @@ impl RawClient {
     }
 
     /// The next text frame that is no heartbeat.
-    async fn frame(&mut self) -> Option<String> {
+    pub async fn frame(&mut self) -> Option<String> {
         loop {
             match soon("a frame", self.socket.next()).await? {
                 Ok(Message::Text(text)) if text == "2" => self.send("3").await,

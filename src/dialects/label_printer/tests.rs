@@ -75,6 +75,7 @@ async fn house() -> House {
         store: store.clone(),
         blobs: blobs.clone(),
         identity,
+        auth: Arc::new(config.auth.clone()),
         pictures: Pictures::new(store.clone(), blobs.clone(), &config.objects),
         limits: RequestLimits { max_products: 100, match_threshold: 0.6 },
         company_workers: 8,

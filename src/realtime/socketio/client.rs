@@ -12,7 +12,7 @@ use socketioxide::{
     SendError, SocketError,
     extract::{SocketRef, TryData},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     message::{Answer, Arguments, Asked, ORDERS, Order, WISHES, Wish},
@@ -46,6 +46,8 @@ pub struct Limits {
 pub struct Guest {
     pub caller: Principal,
     pub identity: Arc<Identity>,
+    /// Cancelled when it leaves.
+    pub left: CancellationToken,
 }
 
 /// A socket's state; lives in its extensions, and goes when it leaves.
@@ -184,7 +186,7 @@ impl Client {
 
     /// Sees to it that a client leaves when it may stay no longer.
     fn watch(self: &Arc<Self>) {
-        let Guest { caller, identity } = &self.guest;
+        let Guest { caller, identity, .. } = &self.guest;
         if caller.is_anonymous() {
             return;
         }
@@ -218,6 +220,7 @@ impl Client {
     }
 
     fn leave(&self) {
+        self.guest.left.cancel();
         *self.inbox() = Inbox { work: Work::Over, ..Inbox::default() };
         if let Some(place) = self.place.get() {
             self.hub.unregister(place.id);

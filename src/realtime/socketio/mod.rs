@@ -26,6 +26,7 @@ use socketioxide::{
     extract::{SocketRef, TryData},
     handler::ConnectHandler,
 };
+use tokio_util::sync::CancellationToken;
 
 pub use self::transport::Transport;
 use self::{
@@ -46,8 +47,16 @@ use crate::{
 /// How often a client's session is asked for while the database does not answer; then it is sent away to come back.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
+/// The namespace of pages whose address of the server ends in a path.
+const APART: &str = "/api/v1";
 /// Memory of the library's reader for each WebSocket; larger messages make it grow.
 const READ_BUFFER: usize = 512;
+
+/// What a dialect says and hears over Socket.IO beside the server's events.
+pub trait Words: Send + Sync + 'static {
+    /// Registers handlers of a socket that is about to connect; `left` is cancelled when it leaves.
+    fn add(self: Arc<Self>, socket: &SocketRef, left: CancellationToken);
+}
 
 /// All Socket.IO clients of this process.
 pub struct Sockets {
@@ -62,6 +71,7 @@ pub fn start(
     hub: Arc<Hub>,
     sessions: Arc<Sessions>,
     identity: Arc<Identity>,
+    words: Arc<dyn Words>,
     addresses: Addresses,
     origins: &[String],
     settings: &config::Realtime,
@@ -87,9 +97,30 @@ pub fn start(
             client.enter(socket);
         }
     };
+    let apart = {
+        let (identity, words) = (identity.clone(), words.clone());
+        move |socket: SocketRef, TryData(auth): TryData<Value>| {
+            let (identity, words) = (identity.clone(), words.clone());
+            async move {
+                let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
+                let auth = auth.ok();
+                let opening = socket.req_parts();
+                let credentials =
+                    Credentials::of_socket(auth.as_ref(), &opening.headers, opening.uri.query());
+                identify(&identity, &credentials, link.as_ref()).await?;
+                let left = CancellationToken::new();
+                words.add(&socket, left.clone());
+                socket.on_disconnect(move || {
+                    left.cancel();
+                    std::future::ready(())
+                });
+                Ok::<(), &'static str>(())
+            }
+        }
+    };
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
         let (hub, sessions, addresses) = (hub.clone(), sessions.clone(), addresses.clone());
-        let identity = identity.clone();
+        let (identity, words) = (identity.clone(), words.clone());
         async move {
             let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
             let auth = auth.ok();
@@ -108,6 +139,8 @@ pub fn start(
             if let (Some(session), Some(link)) = (&session, &link) {
                 link.greeting.set(session.pid.clone());
             }
+            let left = CancellationToken::new();
+            words.add(&socket, left.clone());
             let standing = standing.of(caller.clone());
             Client::prepare(
                 &socket,
@@ -117,12 +150,14 @@ pub fn start(
                 link,
                 limits,
                 addresses,
-                Guest { caller, identity },
+                Guest { caller, identity, left },
             );
             Ok::<(), &'static str>(())
         }
     };
     io.ns("/", connected.with(prepare));
+    // Pages whose address of the server has a path connect there; they have the dialects' words alone.
+    io.ns(APART, (|| std::future::ready(())).with(apart));
     (Transport::new(service, links.clone(), origins.into()), Sockets { io, links })
 }
 

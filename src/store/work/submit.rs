@@ -13,8 +13,8 @@ use crate::{
         work::{MAX_DOCUMENT, check_object, check_text},
     },
     store::{
-        Artifact, JobRecord, NewJob, OnceKey, Row, Store, StoreError, Submitted, change::Working,
-        idempotency, jobs, retry,
+        Artifact, JobRecord, NewJob, OnceKey, Reserve, Row, Store, StoreError, Submitted, change::Working,
+        credits, idempotency, jobs, retry,
     },
 };
 
@@ -45,6 +45,8 @@ pub struct NewWork {
     pub same_files_as: Option<JobId>,
     /// Whether it waits for somebody to resume it.
     pub is_paused: bool,
+    /// What it costs its owner, where jobs do.
+    pub reserve: Option<Reserve>,
 }
 
 impl NewWork {
@@ -62,6 +64,7 @@ impl NewWork {
             artifacts: Vec::new(),
             same_files_as: None,
             is_paused: false,
+            reserve: None,
         }
     }
 
@@ -95,6 +98,9 @@ impl Store {
             }
             let mut tx = self.pool.begin().await?;
             let state = self.accept_work(&mut tx, &new).await?;
+            if let Some(reserve) = &new.reserve {
+                credits::reserve(&mut tx, &new.owner, new.id, reserve).await?;
+            }
             if let Some(once) = once
                 && !idempotency::claim(&mut tx, &new.owner, once, new.id, self.keep_keys).await?
             {

@@ -34,7 +34,7 @@ use crate::{
         wire,
     },
     config::Config,
-    identity::{Kind, NewToken, sign},
+    identity::token::{Kind, NewToken, sign},
 };
 
 /// What the servers under test sign tokens with.

@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""A worker for the novel tool: the text of a PDF, page by page, as sentences of a few words each.
+
+    export JOBCAST_URL=http://127.0.0.1:3001 JOBCAST_KEY=<an API key with the scope "work:novel">
+    python3 examples/novels.py
+
+It needs nothing but Python's standard library. Where `pdftotext` (poppler-utils) is installed it reads the pages with
+that, which knows more fonts; else it reads them itself, as far as their letters are in a usual encoding. Sentences are
+found and shortened by rules; no language model is asked.
+"""
+
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zlib
+
+from worker import Fail, Jobcast, Refused
+
+MODELS = {"balanced", "speed", "quality"}
+
+
+# ---- text of a PDF
+
+def pages_by_poppler(pdf):
+    with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
+        file.write(pdf)
+        file.flush()
+        command = ["pdftotext", "-enc", "UTF-8", file.name, "-"]
+        text = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode("utf-8", "replace")
+    return text.rstrip("\f").split("\f")
+
+
+class Pdf:
+    """The objects of a PDF, found wherever they stand; its own table of them is often wrong."""
+
+    def __init__(self, data):
+        self.objects = {}
+        for found in re.finditer(rb"(\d+)\s+\d+\s+obj\b(.*?)\bendobj\b", data, re.S):
+            self.objects[int(found[1])] = found[2]
+        for body in list(self.objects.values()):
+            if b"/ObjStm" in body:
+                self.unpack(body)
+
+    def unpack(self, body):
+        content, first = self.stream(body), re.search(rb"/First\s+(\d+)", body)
+        if not first:
+            return
+        first = int(first[1])
+        numbers = [int(number) for number in content[:first].split()]
+        pairs = list(zip(numbers[::2], numbers[1::2]))
+        for (number, start), end in zip(pairs, [start for _, start in pairs[1:]] + [None]):
+            self.objects.setdefault(number, content[first + start:None if end is None else first + end])
+
+    def stream(self, body):
+        found = re.search(rb"stream\r?\n(.*?)\r?\n?endstream", body, re.S)
+        if not found:
+            return b""
+        if b"/FlateDecode" in body[:found.start()]:
+            try:
+                return zlib.decompressobj().decompress(found[1], 32 << 20)
+            except zlib.error:
+                return b""
+        return found[1]
+
+    def pages(self):
+        kids = [number for number, body in self.objects.items() if re.search(rb"/Type\s*/Page\b(?!s)", body)]
+        order = self.order()
+        return sorted(kids, key=lambda number: (order.get(number, math.inf), number))
+
+    def order(self):
+        """Page numbers in the order of the page tree."""
+        order, root = {}, None
+        for body in self.objects.values():
+            if re.search(rb"/Type\s*/Catalog\b", body):
+                root = re.search(rb"/Pages\s+(\d+)\s+\d+\s+R", body)
+        waiting = [int(root[1])] if root else []
+        seen = set()
+        while waiting:
+            number = waiting.pop(0)
+            if number in seen:
+                continue
+            seen.add(number)
+            kids = re.search(rb"/Kids\s*\[(.*?)\]", self.objects.get(number, b""), re.S)
+            if kids:
+                waiting[:0] = [int(kid) for kid in re.findall(rb"(\d+)\s+\d+\s+R", kids[1])]
+            else:
+                order[number] = len(order)
+        return order
+
+    def text(self, page):
+        contents = re.search(rb"/Contents\s*(\[.*?\]|\d+\s+\d+\s+R)", self.objects[page], re.S)
+        parts = re.findall(rb"(\d+)\s+\d+\s+R", contents[1]) if contents else []
+        return shown_text(b"\n".join(self.stream(self.objects.get(int(part), b"")) for part in parts))
+
+
+def shown_text(content):
+    """What a page's instructions show, with a new line where the text moves down."""
+    token = re.compile(rb"\((?:\\.|[^\\()]|\((?:\\.|[^\\()])*\))*\)|<[0-9A-Fa-f\s]*>|\[|\]|-?[\d.]+|[A-Za-z'\"*]+", re.S)
+    lines, waiting, numbers = [""], [], []
+    for found in token.finditer(content):
+        word = found[0]
+        if word[:1] in b"(<" and word[:1]:
+            waiting.append(literal(word))
+        elif re.fullmatch(rb"-?[\d.]+", word):
+            numbers.append(word)
+            # Within TJ, a wide gap is a space.
+            if waiting and re.fullmatch(rb"-\d{3,}(\.\d+)?", word) and not waiting[-1].endswith(" "):
+                waiting.append(" ")
+        elif word in (b"Tj", b"TJ", b"'", b'"'):
+            if word in (b"'", b'"'):
+                lines.append("")
+            lines[-1] += "".join(waiting)
+            waiting, numbers = [], []
+        elif word in (b"Td", b"TD"):
+            if numbers and float(numbers[-1]) != 0:
+                lines.append("")
+            numbers, waiting = [], []
+        elif word in (b"T*", b"ET", b"Tm"):
+            lines.append("")
+            numbers, waiting = [], []
+        elif word not in (b"[", b"]"):
+            numbers = []
+    return "\n".join(line for line in lines if line.strip())
+
+
+def literal(word):
+    if word[:1] == b"<":
+        digits = re.sub(rb"\s", b"", word[1:-1])
+        raw = bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode())
+        return raw.decode("utf-16-be", "replace") if raw[:2] == b"\xfe\xff" else raw.decode("cp1252", "replace")
+    plain = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"", b"f": b"", b"\n": b""}
+
+    def escaped(found):
+        code = found[1]
+        return bytes([int(code, 8) & 255]) if code[:1].isdigit() else plain.get(code, code)
+
+    return re.sub(rb"\\([0-7]{1,3}|.)", escaped, word[1:-1], flags=re.S).decode("cp1252", "replace")
+
+
+def pages_of(pdf):
+    if shutil.which("pdftotext"):
+        try:
+            return pages_by_poppler(pdf)
+        except (subprocess.SubprocessError, OSError):
+            pass
+    reader = Pdf(pdf)
+    return [reader.text(page) for page in reader.pages()]
+
+
+# ---- chunks and sentences
+
+def chunks_of(pages):
+    """First and last page of each chunk, from 0; all but the first begin one page early."""
+    size = 30 if pages <= 30 else 20 if pages <= 100 else 15
+    count = math.ceil(pages / size)
+    return [(max(0, index * size - (index > 0)), min(pages, (index + 1) * size) - 1) for index in range(count)]
+
+
+def sentences_of(text, limit, least, settings):
+    if settings["fix_hyphenation"]:
+        text = re.sub(r"(\w)[-\u00ad]\n(\w)", r"\1\2", text)
+    text = re.sub(r"\s+", " ", text).strip()
+    for sentence in re.split(r"(?<=[.!?…])[\"»”’)]*\s+(?=[\"«“‘(]*[A-ZÀ-ÖØ-Þ0-9—-])", text):
+        sentence = sentence.strip()
+        if not sentence or (settings["ignore_dialogue"] and re.match(r"[«“\"—-]", sentence)):
+            continue
+        yield from ({"normalized": part, "original": sentence} for part in shortened(sentence, limit, least))
+
+
+def shortened(sentence, limit, least):
+    """The sentence in parts of at most so many words, cut where it breathes if it does."""
+    words = sentence.split()
+    if len(words) <= limit:
+        return [sentence]
+    breaks = [
+        place for place in range(1, len(words))
+        if words[place - 1][-1] in ",;:—" or words[place].lower() in ("et", "mais", "ou", "donc", "car", "qui", "que", "and", "but", "or", "who", "that", "und", "aber", "oder")
+    ]
+    parts, start = [], 0
+    while len(words) - start > limit:
+        fitting = [place for place in breaks if start + least <= place <= start + limit]
+        end = fitting[-1] if fitting else start + limit
+        parts.append(" ".join(words[start:end]))
+        start = end
+    parts.append(" ".join(words[start:]))
+    return [part[:1].upper() + part[1:].rstrip(",;: ") for part in parts]
+
+
+def setting(job, name, usual):
+    asked = {**(job.input.get("processing_settings") or {}), **(job.document.get("settings") or {})}
+    value = asked.get(name, usual)
+    if isinstance(usual, bool):
+        return str(value).lower() == "true"
+    try:
+        return max(1, min(100, int(value)))
+    except (TypeError, ValueError):
+        return usual
+
+
+def work(job):
+    settings = {
+        "fix_hyphenation": setting(job, "fix_hyphenation", True),
+        "ignore_dialogue": setting(job, "ignore_dialogue", False),
+    }
+    limit, least = setting(job, "sentence_length_limit", 8), setting(job, "min_sentence_length", 3)
+
+    def tell(percent, step, **patch):
+        job.check()
+        job.report(
+            {"type": "patch", "patch": {"current_step": step, **patch}},
+            {"type": "progress", "progress": percent, "step": step},
+        )
+
+    tell(5, "Analyzing PDF")
+    pages = pages_of(job.download("input.pdf"))
+    if not pages or not any(page.strip() for page in pages):
+        raise Fail("No chunks processed. See worker logs for details.", retry=False)
+    chunks = chunks_of(len(pages))
+    tell(10, f"Splitting into {len(chunks)} chunks", total_chunks=len(chunks))
+    tell(15, "Processing chunks")
+    seen, total, succeeded = set(), 0, 0
+    for index, (first, last) in enumerate(chunks):
+        place = {"chunk_id": index, "start_page": first + 1, "end_page": last + 1}
+        try:
+            sentences = []
+            for sentence in sentences_of("\n".join(pages[first:last + 1]), limit, least, settings):
+                # The page that two chunks share is told once.
+                mark = sentence["normalized"].lower()[:100]
+                if mark not in seen:
+                    seen.add(mark)
+                    sentences.append(sentence)
+            tokens = math.ceil(sum(len(sentence["original"]) for sentence in sentences) / 4)
+            chunk = {**place, "status": "success", "sentences": sentences, "tokens": tokens}
+            total, succeeded = total + tokens, succeeded + 1
+        except (ValueError, IndexError) as error:
+            chunk = {**place, "status": "failed", "error": str(error)}
+        if len(chunks) > 1:
+            percent, step = 15 + 60 * (index + 1) // len(chunks), f"Processed {index + 1}/{len(chunks)} chunks"
+        else:
+            percent, step = 15, "Processing chunks"
+        tell(percent, step, processed_chunks=index + 1, chunk_results={str(index): chunk})
+    if not succeeded:
+        raise Fail("All chunks failed to process. Check API credentials or PDF content.", retry=False)
+    tell(75, "Merging results", actual_tokens=total, actual_credits=max(1, math.ceil(total / 1000)))
+    return {"sentences": len(seen), "pages": len(pages), "chunks": len(chunks)}
+
+
+def main():
+    server = Jobcast(os.environ.get("JOBCAST_URL", "http://127.0.0.1:3001"), os.environ.get("JOBCAST_KEY"))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stopping.set())
+    server.register("novel", prefix="novel", lease=30)
+    print(f"{server.worker} waits for novels", flush=True)
+    server.run(["novel"], work, "--once" in sys.argv)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as refused:
+        sys.exit(f"refused: {refused}")

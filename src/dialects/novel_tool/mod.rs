@@ -1,0 +1,52 @@
+//! The novel tool's frontend: `/api/v1/*` and its words on Socket.IO (`join_job`, `job_progress`, `leave_job`, `error`).
+//!
+//! A novel is a job of the kind [`KIND`] that a worker outside does ([`examples/novels.py`] is one). It is made when its
+//! user confirms what it costs, and waits, paused, for the PDF. What pages show of it is one object, made of the job's row
+//! and document ([`shape`]).
+
+mod answer;
+mod credits;
+mod jobs;
+mod rooms;
+mod session;
+mod shape;
+mod upload;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::{
+    answer::refuse,
+    rooms::{Novels, Rooms},
+};
+use crate::http::Api;
+
+/// What workers do with a novel.
+pub const KIND: &str = "novel";
+
+/// All routes of the frontend, under the paths of both generations of its pages.
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(session::health))
+        .routes(routes!(session::google))
+        .routes(routes!(session::refresh))
+        .routes(routes!(session::me))
+        .routes(routes!(session::logout))
+        .routes(routes!(credits::mine))
+        .routes(routes!(credits::mine_later))
+        .routes(routes!(credits::ledger))
+        .routes(routes!(credits::estimate))
+        .routes(routes!(credits::estimate_later))
+        .routes(routes!(upload::estimate_pdf))
+        .routes(routes!(upload::process))
+        .routes(routes!(jobs::confirm))
+        .routes(routes!(jobs::confirm_later))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::list_later))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::show_later))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::cancel_later))
+        .routes(routes!(jobs::history))
+        .routes(routes!(jobs::forget))
+        .routes(routes!(jobs::settings, jobs::put_settings, jobs::post_settings))
+}

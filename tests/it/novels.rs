@@ -1,0 +1,355 @@
+//! The novel tool's frontend: from what a page agrees to pay to the sentences that its worker makes of a real PDF.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::Utc;
+use futures_util::{StreamExt as _, stream};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::{
+    raw_client::{RawClient, Told},
+    support::{Running, answer, config, soon, wait_for},
+};
+
+const SECRET: &str = "a secret of the tests that is long enough";
+
+fn token(sub: &str, kind: &str, seconds: i64) -> String {
+    let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let exp = Utc::now().timestamp() + seconds;
+    let claims = json!({ "sub": sub, "type": kind, "fresh": false, "exp": exp });
+    let text = format!("{}.{}", part(json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
+    let mut code = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    code.update(text.as_bytes());
+    format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(code.finalize().into_bytes()))
+}
+
+async fn server() -> Running {
+    let mut config = config();
+    config.pipeline.enabled = false;
+    config.auth.jwt_secret = SECRET.into();
+    config.auth.leeway = Duration::ZERO;
+    Running::start(config).await
+}
+
+/// A PDF with a text on each of its pages.
+fn pdf(pages: &[String]) -> Vec<u8> {
+    let mut objects = vec!["<</Type/Catalog/Pages 2 0 R>>".to_owned()];
+    let kids: Vec<String> = (0..pages.len()).map(|page| format!("{} 0 R", 3 + 2 * page)).collect();
+    objects.push(format!("<</Type/Pages/Kids[{}]/Count {}>>", kids.join(" "), pages.len()));
+    for (page, text) in pages.iter().enumerate() {
+        objects.push(format!("<</Type/Page/Parent 2 0 R/Contents {} 0 R>>", 4 + 2 * page));
+        let content = format!("BT /F1 12 Tf 72 700 Td ({text}) Tj ET");
+        objects.push(format!("<</Length {}>>\nstream\n{content}\nendstream", content.len()));
+    }
+    let mut file = "%PDF-1.4\n".to_owned();
+    for (number, object) in objects.iter().enumerate() {
+        file.push_str(&format!("{} 0 obj\n{object}\nendobj\n", number + 1));
+    }
+    file.push_str("trailer <</Root 1 0 R>>\n%%EOF\n");
+    file.into_bytes()
+}
+
+async fn call(server: &Running, who: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+    let mut request = server.http.request(method, server.url(&format!("/api/v1{path}"))).bearer_auth(who);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    answer(request.send().await.unwrap()).await
+}
+
+async fn confirm(server: &Running, who: &str, credits: i64) -> i64 {
+    let settings =
+        json!({ "original_filename": "conte.pdf", "estimated_tokens": 900, "sentence_length_limit": 6 });
+    let body =
+        json!({ "estimated_credits": credits, "model_preference": "speed", "processing_settings": settings });
+    let (status, made) = call(server, who, "POST", "/credits/jobs/confirm", Some(body)).await;
+    assert_eq!(
+        (status, &made["status"], &made["reserved"]),
+        (201, &json!("pending"), &json!(true)),
+        "{made}"
+    );
+    made["job_id"].as_i64().unwrap()
+}
+
+async fn upload(
+    server: &Running,
+    who: &str,
+    path: &str,
+    file: Option<(&str, Vec<u8>)>,
+    job: Option<i64>,
+) -> (u16, Value) {
+    let mut form = Form::new().text("sentence_length_limit", "6");
+    if let Some(job) = job {
+        form = form.text("job_id", job.to_string());
+    }
+    if let Some((name, bytes)) = file {
+        form = form.part("pdf_file", Part::bytes(bytes).file_name(name.to_owned()));
+    }
+    let request = server.http.post(server.url(&format!("/api/v1{path}"))).bearer_auth(who).multipart(form);
+    answer(request.send().await.unwrap()).await
+}
+
+/// A page of the second generation: its token stands in the address.
+async fn page(server: &Running, token: &str) -> RawClient {
+    let mut base = server.base.clone();
+    base.set_query(Some(&format!("token={token}")));
+    RawClient::connect(&base).await
+}
+
+async fn join(page: &mut RawClient, job: i64, token: &str) {
+    page.send(format!("42{}", json!(["join_job", { "job_id": job, "token": token }]))).await;
+}
+
+/// The next event of a page that is not the server's own.
+async fn heard(page: &mut RawClient) -> (String, Value) {
+    loop {
+        match soon("an event", page.next()).await.expect("an event, not the end") {
+            Told::Event { name, mut arguments } if matches!(name.as_str(), "job_progress" | "error") => {
+                return (name, arguments.remove(0));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_novel_goes_from_its_price_to_its_sentences_as_its_page_sees_it() {
+    let server = server().await;
+    let (owner, other) = (token("7", "access", 600), token("8", "access", 600));
+    let text = |page: usize| {
+        format!("Page {page} commence ici, et elle est assez longue pour devenir deux phrases. Fin {page}.")
+    };
+    let file = pdf(&(1..=35).map(text).collect::<Vec<_>>());
+
+    // The price, and what is left.
+    let (status, estimate) =
+        upload(&server, &owner, "/estimate-pdf", Some(("conte.pdf", file.clone())), None).await;
+    assert_eq!(
+        (status, &estimate["page_count"], &estimate["estimated_tokens"]),
+        (200, &json!(35), &json!(1750))
+    );
+    assert_eq!(estimate["estimated_credits"], 2);
+    assert_eq!(upload(&server, &owner, "/estimate-pdf", Some(("x.pdf", b"no".to_vec())), None).await.0, 422);
+    let (_, credits) = call(&server, &owner, "GET", "/credits/me", None).await;
+    assert_eq!((&credits["balance"], &credits["granted"]), (&json!(10_000), &json!(10_000)), "{credits}");
+    let too_much = json!({ "estimated_credits": 10_101 });
+    let (status, refused) = call(&server, &owner, "POST", "/credits/jobs/confirm", Some(too_much)).await;
+    assert_eq!((status, &refused["error_code"]), (402, &json!("INSUFFICIENT_CREDITS")));
+    let (_, listed) = call(&server, &owner, "GET", "/credits/jobs", None).await;
+    assert_eq!(listed, json!([]), "what cannot be paid is not there");
+    let job = confirm(&server, &owner, 2).await;
+    assert_eq!(call(&server, &owner, "GET", "/me/credits", None).await.1["balance"], 9_998);
+
+    // The room, and who may not come in.
+    let mut watcher = page(&server, &owner).await;
+    join(&mut watcher, job, &owner).await;
+    let (name, shown) = heard(&mut watcher).await;
+    assert_eq!(
+        (name.as_str(), &shown["status"], &shown["id"]),
+        ("job_progress", &json!("pending"), &json!(job))
+    );
+    assert_eq!((&shown["user_id"], &shown["progress_percent"]), (&json!(7), &json!(0)));
+    let mut stranger = page(&server, &other).await;
+    for (data, message) in [
+        (json!({ "job_id": job, "token": other }), "Unauthorized access to job"),
+        (json!({ "job_id": 999_999, "token": other }), "Job 999999 not found"),
+        (json!({ "job_id": job }), "Missing job_id or token"),
+        (json!({ "token": other }), "Missing job_id or token"),
+        (json!({ "job_id": job, "token": token("7", "access", -60) }), "token_expired"),
+        (json!({ "job_id": job, "token": "nonsense" }), "invalid_token"),
+    ] {
+        stranger.send(format!("42{}", json!(["join_job", data]))).await;
+        assert_eq!(heard(&mut stranger).await, ("error".into(), json!({ "message": message })));
+    }
+    stranger.send(format!("42{}", json!(["leave_job", {}]))).await;
+    assert_eq!(heard(&mut stranger).await.1["message"], "Missing job_id");
+    let path = format!("/jobs/{job}");
+    let (status, foreign) = call(&server, &other, "GET", &path, None).await;
+    assert_eq!((status, &foreign["error"]), (403, &json!("Unauthorized")));
+    let response = server.http.get(server.url("/api/v1/jobs")).bearer_auth(token("7", "access", -60));
+    assert_eq!(answer(response.send().await.unwrap()).await, (401, json!({ "msg": "Token has expired" })));
+
+    // The PDF.
+    let good = || Some(("conte.pdf", file.clone()));
+    for (file, number, who, status, error) in [
+        (good(), None, &owner, 400, "job_id is required for async processing"),
+        (None, Some(job), &owner, 400, "No PDF file provided"),
+        (
+            Some(("conte.txt", file.clone())),
+            Some(job),
+            &owner,
+            400,
+            "Invalid file type. Only PDF files are allowed",
+        ),
+        (good(), Some(job), &other, 404, "Job not found or unauthorized"),
+        (good(), Some(999_999), &owner, 404, "Job not found or unauthorized"),
+    ] {
+        let refused = upload(&server, who, "/process-pdf-async", file, number).await;
+        assert_eq!(refused, (status, json!({ "error": error })));
+    }
+    let (status, taken) = upload(&server, &owner, "/process-pdf-async", good(), Some(job)).await;
+    assert_eq!(
+        (status, &taken["job_id"], &taken["status"]),
+        (202, &json!(job), &json!("pending")),
+        "{taken}"
+    );
+    let (status, again) = upload(&server, &owner, "/process-pdf-async", good(), Some(job)).await;
+    assert_eq!((status, &again["error"]), (400, &json!("Job is in queued status, cannot process")));
+
+    // The worker, with a key that is good for this alone.
+    let jobcast = tokio::process::Command::new(env!("CARGO_BIN_EXE_jobcast"))
+        .args(["key", "create", "novels", "--subject", "novels", "--scope", "work:novel", "--quiet"])
+        .env("DATABASE_URL", &server.database)
+        .env("JOBCAST__SERVER__DATA_DIR", server.folder())
+        .output();
+    let key = String::from_utf8(jobcast.await.unwrap().stdout).unwrap();
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/novels.py");
+    let worker = tokio::process::Command::new("python3")
+        .arg(worker)
+        .arg("--once")
+        .env("JOBCAST_URL", server.base.as_str())
+        .env("JOBCAST_KEY", key.trim())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut steps: Vec<(i64, String)> = Vec::new();
+    let last = loop {
+        let (name, shown) = heard(&mut watcher).await;
+        assert_eq!(name, "job_progress", "{shown}");
+        let step = shown["current_step"].as_str().unwrap_or_default().to_owned();
+        steps.push((shown["progress_percent"].as_i64().unwrap(), step));
+        if shown["status"] != "pending" && shown["status"] != "processing" {
+            break shown;
+        }
+    };
+    assert!(steps.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{steps:?}");
+    assert_eq!(steps.last(), Some(&(100, "Completed".to_owned())));
+    assert_eq!(
+        (&last["status"], &last["total_chunks"], &last["processed_chunks"]),
+        (&json!("completed"), &json!(2), &json!(2)),
+        "{last}"
+    );
+    let chunks = last["chunk_results"].as_array().unwrap();
+    assert_eq!(chunks.len(), 2);
+    assert_eq!(
+        (&chunks[1]["start_page"], &chunks[1]["end_page"]),
+        (&json!(20), &json!(35)),
+        "one page early"
+    );
+    let sentences: Vec<&str> = chunks
+        .iter()
+        .flat_map(|chunk| chunk["sentences"].as_array().unwrap())
+        .map(|sentence| sentence["normalized"].as_str().unwrap())
+        .collect();
+    assert!(sentences.iter().all(|sentence| sentence.split_whitespace().count() <= 6), "{sentences:?}");
+    assert_eq!(
+        sentences.iter().filter(|sentence| **sentence == "Fin 20.").count(),
+        1,
+        "the shared page is told once"
+    );
+    assert!(sentences.contains(&"Page 1 commence ici") && sentences.contains(&"Fin 35."), "{sentences:?}");
+    let ended = soon("the worker's end", worker.wait_with_output()).await.unwrap();
+    assert!(ended.status.success());
+    assert_eq!(call(&server, &owner, "GET", &path, None).await.1, last, "by REST as by the socket");
+    let (_, history) = call(&server, &owner, "GET", "/history", None).await;
+    assert_eq!(
+        (&history[0]["id"], &history[0]["processed_sentences_count"]),
+        (&json!(job), &json!(sentences.len()))
+    );
+    let (status, refused) = call(&server, &owner, "POST", &format!("{path}/cancel"), None).await;
+    assert_eq!((status, &refused["error"]), (400, &json!("Cannot cancel job with status completed")));
+
+    // One that is cancelled says so, and gives back what it reserved.
+    let second = confirm(&server, &owner, 50).await;
+    join(&mut watcher, second, &owner).await;
+    assert_eq!(heard(&mut watcher).await.1["id"], second);
+    let (status, said) = call(&server, &owner, "POST", &format!("/jobs/{second}/cancel"), None).await;
+    assert_eq!((status, &said["status"]), (200, &json!("cancelled")), "{said}");
+    let cancelled = loop {
+        let (_, shown) = heard(&mut watcher).await;
+        if shown["status"] != "pending" {
+            break shown;
+        }
+    };
+    assert_eq!((&cancelled["status"], &cancelled["is_cancelled"]), (&json!("cancelled"), &json!(true)));
+    let (_, credits) = call(&server, &owner, "GET", "/credits/me", None).await;
+    assert_eq!((&credits["balance"], &credits["refunded"]), (&json!(9_998), &json!(50)));
+    let (_, ledger) = call(&server, &owner, "GET", "/credits/ledger", None).await;
+    let deltas: Vec<i64> =
+        ledger.as_array().unwrap().iter().map(|line| line["delta_credits"].as_i64().unwrap()).collect();
+    assert_eq!(deltas, [50, -50, -2, 10_000]);
+    assert_eq!(call(&server, &other, "GET", "/credits/me", None).await.1["balance"], 10_000);
+
+    // Settings and sessions.
+    let (_, settings) =
+        call(&server, &owner, "PUT", "/settings", Some(json!({ "sentence_length_limit": 12 }))).await;
+    assert_eq!(settings["settings"]["sentence_length_limit"], 12);
+    assert_eq!(call(&server, &owner, "GET", "/settings", None).await.1["sentence_length_limit"], 12);
+    assert_eq!(call(&server, &other, "GET", "/settings", None).await.1["sentence_length_limit"], 8);
+    assert_eq!(call(&server, &owner, "GET", "/auth/me", None).await.1["id"], 7);
+    let refresh = token("7", "refresh", 600);
+    let body = json!({ "refresh_token": refresh });
+    let (status, renewed) =
+        call(&server, &token("7", "access", -60), "POST", "/auth/refresh", Some(body)).await;
+    assert_eq!(status, 200, "{renewed}");
+    let renewed = renewed["access_token"].as_str().unwrap();
+    assert_eq!(call(&server, renewed, "GET", &path, None).await.0, 200);
+    assert_eq!(
+        call(&server, &refresh, "GET", &path, None).await.0,
+        422,
+        "a refresh token gets new ones only"
+    );
+    assert_eq!(call(&server, &owner, "POST", "/auth/refresh", None).await.0, 422);
+    assert_eq!(call(&server, &owner, "POST", "/auth/google", Some(json!({ "token": "x" }))).await.0, 400);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_that_connects_five_hundred_times_leaves_the_server_calm() {
+    const CONNECTIONS: usize = 500;
+    let server = server().await;
+    let owner = token("7", "access", 600);
+    let job = confirm(&server, &owner, 1).await;
+    let began = std::time::Instant::now();
+    stream::iter(0..CONNECTIONS)
+        .map(|_| async {
+            let mut page = page(&server, &owner).await;
+            join(&mut page, job, &owner).await;
+            let (name, shown) = heard(&mut page).await;
+            assert_eq!((name.as_str(), &shown["id"]), ("job_progress", &json!(job)));
+            page.send(format!("42{}", json!(["leave_job", { "job_id": job }]))).await;
+        })
+        .buffer_unordered(50)
+        .collect::<Vec<()>>()
+        .await;
+    println!("{CONNECTIONS} connections with a join each: {:?}", began.elapsed());
+    wait_for("all pages to be gone", async || (server.clients() == 0).then_some(())).await;
+
+    // Whoever is there is told; under the namespace of pages whose address has a path, too, until the token ends.
+    let mut stays = page(&server, &owner).await;
+    join(&mut stays, job, &owner).await;
+    heard(&mut stays).await;
+    let short = token("7", "access", 3);
+    let mut apart = RawClient::connect(&server.base).await;
+    apart.send(format!("40/api/v1,{}", json!({ "token": owner }))).await;
+    assert!(apart.frame().await.unwrap().starts_with("40/api/v1,{\"sid\""));
+    apart.send(format!("42/api/v1,{}", json!(["join_job", { "job_id": job, "token": short }]))).await;
+    let told = apart.frame().await.unwrap();
+    assert!(told.starts_with("42/api/v1,[\"job_progress\",{\"id\":"), "{told}");
+    let over = soon("the token's end", apart.frame()).await.unwrap();
+    assert_eq!(over, "42/api/v1,[\"error\",{\"message\":\"token_expired\"}]");
+    let cancelled = call(&server, &owner, "POST", &format!("/jobs/{job}/cancel"), None).await;
+    assert_eq!(cancelled.0, 200);
+    loop {
+        if heard(&mut stays).await.1["status"] == "cancelled" {
+            break;
+        }
+    }
+    server.stop().await;
+}
