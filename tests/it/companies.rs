@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use url::Url;
 
 use crate::{
+    identity,
     support::{Running, answer, config, soon, wait_for},
     transcripts::connect,
 };
@@ -314,6 +315,49 @@ async fn one_after_the_other_a_person_says_what_is_kept() {
     assert_eq!((code, &last["status"], &last["failed"]), (1000, &json!("completed"), &json!(1)));
     let told = format!("❌ {hangs} failed: Job cancelled by user");
     assert!(messages(last).contains(&&*told), "{last:#}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn companies_are_their_owners_alone_through_every_door() {
+    let mut settings = config();
+    settings.pipeline.enabled = false;
+    settings.auth.jwt_secret = identity::SECRET.into();
+    let server = Running::start(settings).await;
+    let (ours, theirs) = (identity::of("ours"), identity::of("theirs"));
+    let call = async |token: &str, path: &str, body: Option<Value>| {
+        let request = match &body {
+            Some(body) => server.http.post(server.url(path)).json(body),
+            None => server.http.get(server.url(path)),
+        };
+        answer(request.bearer_auth(token).send().await.unwrap()).await
+    };
+    let (status, started) =
+        call(&ours, "/api/process_redis", Some(json!({ "domains": ["a.example"] }))).await;
+    assert_eq!(status, 200, "{started}");
+    let job = started["job_id"].as_str().unwrap();
+    let no_job = (404, json!({ "detail": "Job not found" }));
+    let status = format!("/api/status/{job}");
+    assert_eq!(call(&ours, &status, None).await.0, 200);
+    assert_eq!(call(&theirs, &status, None).await, no_job);
+    let accept = json!({ "job_id": job, "domain": "a.example", "accept": true });
+    assert_eq!(call(&theirs, "/api/accept_extracted", Some(accept)).await, no_job);
+    for (token, is_theirs) in [(&theirs, false), (&ours, true)] {
+        for path in [format!("/ws/job/{job}?token={token}"), format!("/v1/jobs/{job}/socket?token={token}")] {
+            let mut socket = connect(&server, &path).await;
+            let Message::Text(first) = soon("a message", socket.next()).await.unwrap().unwrap() else {
+                panic!()
+            };
+            let first: Value = serde_json::from_str(&first).unwrap();
+            assert_eq!(first["error"].is_null(), is_theirs, "{path}: {first}");
+        }
+    }
+    server.store().list_companies("ours", &[("a.example".into(), json!({}))]).await.unwrap();
+    for (token, total) in [(&ours, 1), (&theirs, 0)] {
+        assert_eq!(call(token, "/api/companies", None).await.1["total"], total);
+        assert_eq!(call(token, "/api/stats", None).await.1["total_companies"], total);
+        assert_eq!(call(token, "/api/companies_csv?mode=preview", None).await.1["total"], total);
+    }
     server.stop().await;
 }
 

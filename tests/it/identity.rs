@@ -32,7 +32,7 @@ use crate::{
     support::{PATIENCE, Running, answer, config, soon},
 };
 
-const SECRET: &str = "a secret of the tests that is long enough";
+pub const SECRET: &str = "a secret of the tests that is long enough";
 
 /// A server whose owners show tokens, and where anybody may come in.
 async fn open(change: impl FnOnce(&mut Config)) -> Running {
@@ -69,7 +69,7 @@ fn token(sub: impl Into<Value>, more: Value) -> String {
     assemble(&json!({ "alg": "HS256", "typ": "JWT" }), &claims, |text| hs256(SECRET.as_bytes(), text))
 }
 
-fn of(sub: &str) -> String {
+pub fn of(sub: &str) -> String {
     token(sub, json!({}))
 }
 

@@ -1,6 +1,9 @@
 //! The raw WebSocket door, whatever dialect is behind it: who is let in, what a client may do, and how it is sent away.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use jobcast::{
@@ -20,7 +23,7 @@ use tokio_tungstenite::{
 use uuid::Uuid;
 
 use crate::{
-    support::{Running, config, soon, wait_for},
+    support::{Running, config, milliseconds, soon, wait_for},
     transcripts::connect,
 };
 
@@ -172,19 +175,35 @@ async fn many_tabs_are_told_the_same_and_a_stop_sends_all_away_to_come_back() {
     let server = Running::quiet().await;
     let id = job(server.store()).await;
     let path = format!("/v1/jobs/{id}/socket");
-    let mut tabs = join_all((0..50).map(|_| connect(&server, &path))).await;
+    let mut tabs = join_all((0..200).map(|_| connect(&server, &path))).await;
     for tab in &mut tabs {
         assert_eq!(next(tab).await, Ok(json!({ "seq": 1, "status": "pending" })));
     }
+    let readers = tabs.into_iter().map(|mut tab| {
+        tokio::spawn(async move {
+            let mut heard = Vec::new();
+            for n in 0..20 {
+                let told = next(&mut tab).await.unwrap();
+                heard.push(Instant::now());
+                assert_eq!((&told["seq"], &told["data"]["error"]), (&json!(n + 2), &json!(n.to_string())));
+            }
+            (tab, heard)
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let mut said = Vec::new();
     for n in 0..20 {
+        said.push(Instant::now());
         server.store().append(id, vec![warning(&n.to_string())]).await.unwrap();
     }
-    for tab in &mut tabs {
-        for n in 0..20 {
-            let told = next(tab).await.unwrap();
-            assert_eq!((&told["seq"], &told["data"]["error"]), (&json!(n + 2), &json!(n.to_string())));
-        }
+    let mut tabs = Vec::new();
+    let mut waits = Vec::new();
+    for reader in readers {
+        let (tab, heard) = soon("all events", reader).await.unwrap();
+        waits.extend(said.iter().zip(heard).map(|(said, heard)| heard - *said));
+        tabs.push(tab);
     }
+    eprintln!("200 raw sockets, from the append to the client: {}", milliseconds(waits));
     let stop = tokio::spawn(server.stop());
     for tab in &mut tabs {
         assert_eq!(end(tab).await, 1012);
