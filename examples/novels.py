@@ -145,7 +145,9 @@ def literal(word):
 def pages_of(pdf):
     if shutil.which("pdftotext"):
         try:
-            return pages_by_poppler(pdf)
+            pages = pages_by_poppler(pdf)
+            if any(page.strip() for page in pages):
+                return pages
         except (subprocess.SubprocessError, OSError):
             pass
     reader = Pdf(pdf)

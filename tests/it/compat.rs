@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use jobcast::{
     event::{
-        Event, JobProgress, JobType, JobUpdated, Kind, LabelFailed, LabelGenerated, MatchFailed, MatchFound,
-        MatchType, OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted, ScreenshotCaptured,
-        ScreenshotUploaded,
+        Anything, ArtifactStored, CompanyFailed, CompanyFound, CompanyProgress, CompanyStarted, Event,
+        JobLog, JobPatched, JobProgress, JobType, JobUpdated, Kind, LabelFailed, LabelGenerated, LogLevel,
+        MatchFailed, MatchFound, MatchType, OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted,
+        ScreenshotCaptured, ScreenshotUploaded,
     },
     job::{Command, JobId},
     store::{Change, NewJob, Store},
@@ -117,7 +118,28 @@ fn everything_that_may_happen() -> Vec<Event> {
         .into(),
         MatchFailed { ocr_result_id: id(3), reason: text.clone(), article_number: None }.into(),
         LabelGenerated { label_id: id(5), image_url: url(), article_number: String::new() }.into(),
-        LabelFailed { error: text, article_number: Some("0012".into()) }.into(),
+        LabelFailed { error: text.clone(), article_number: Some("0012".into()) }.into(),
+        JobLog { level: LogLevel::Warning, message: text.clone(), source: Some("chunk 3".into()) }.into(),
+        JobPatched { patch: Anything(json!({ "chunks": { "3": { "text": text.clone(), "error": null } } })) }
+            .into(),
+        ArtifactStored {
+            name: "report 1.zip".into(),
+            url: url(),
+            content_type: "application/zip".into(),
+            size: 1 << 40,
+        }
+        .into(),
+        CompanyStarted { domain: "example.com".into(), worker: 1 }.into(),
+        CompanyProgress { domain: "example.com".into(), worker: 1, progress: 50, page: url() }.into(),
+        CompanyFound {
+            company_id: id(6),
+            domain: "example.com".into(),
+            pages: 3,
+            profile: Anything(json!({ "company_information": { "name": text.clone() } })),
+            worker: Some(1),
+        }
+        .into(),
+        CompanyFailed { domain: "example.org".into(), reason: text }.into(),
     ]
 }
 
@@ -171,7 +193,7 @@ async fn every_event_of_the_catalogue_arrives_as_it_stands_in_the_journal(stock:
     }
     // Progress is told between the events between which it was made.
     let places: Vec<usize> = (0..all.len()).filter(|place| all[*place].position.is_none()).collect();
-    assert_eq!(places, [4, 9]);
+    assert_eq!(places, [4, 9, 20]);
     assert_eq!((&*notification.name, &notification.position), ("system:notification", &None));
     assert_eq!(notification.payload["type"], severity);
     assert_eq!(notification.payload["message"] == "pong", severity == "info");

@@ -124,7 +124,7 @@ async fn nobody_learns_of_a_job_that_is_somebody_elses_through_any_door() {
         let claim = token.map_or(json!({}), |token| json!({ "token": token }));
         RawClient::come_back(&server.base, &claim).await
     };
-    let mut listeners = vec![
+    let mut listeners = [
         connect(Some(&owner)).await,
         connect(Some(&other)).await,
         connect(Some(&admin)).await,

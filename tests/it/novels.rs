@@ -41,7 +41,8 @@ fn pdf(pages: &[String]) -> Vec<u8> {
     let kids: Vec<String> = (0..pages.len()).map(|page| format!("{} 0 R", 3 + 2 * page)).collect();
     objects.push(format!("<</Type/Pages/Kids[{}]/Count {}>>", kids.join(" "), pages.len()));
     for (page, text) in pages.iter().enumerate() {
-        objects.push(format!("<</Type/Page/Parent 2 0 R/Contents {} 0 R>>", 4 + 2 * page));
+        let font = "<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>";
+        objects.push(format!("<</Type/Page/Parent 2 0 R/Resources{font}/Contents {} 0 R>>", 4 + 2 * page));
         let content = format!("BT /F1 12 Tf 72 700 Td ({text}) Tj ET");
         objects.push(format!("<</Length {}>>\nstream\n{content}\nendstream", content.len()));
     }
@@ -229,7 +230,7 @@ async fn a_novel_goes_from_its_price_to_its_sentences_as_its_page_sees_it() {
         }
     };
     assert!(steps.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{steps:?}");
-    assert_eq!(steps.last(), Some(&(100, "Completed".to_owned())));
+    assert_eq!(steps.last(), Some(&(100, "Completed".to_owned())), "{}", last["error_message"]);
     assert_eq!(
         (&last["status"], &last["total_chunks"], &last["processed_chunks"]),
         (&json!("completed"), &json!(2), &json!(2)),

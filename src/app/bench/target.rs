@@ -168,13 +168,20 @@ async fn step(State(store): State<Store>, Json(step): Json<Step>) -> Result<Json
             Frontend::DomainScraper => {
                 CompanyFailed { domain: format!("company-{n}.example"), reason: mark }.into()
             }
-            _ => JobUpdated { status: "running".into(), progress: None, current_stage: None, message: Some(mark) }
-                .into(),
+            _ => JobUpdated {
+                status: "running".into(),
+                progress: None,
+                current_stage: None,
+                message: Some(mark),
+            }
+            .into(),
         };
         let change = match (ends, frontend) {
             (false, _) => Change { events: vec![event], ..Change::default() },
             // It has a plan, which nobody works on here.
-            (true, Frontend::DomainScraper) => Change { commands: vec![Command::Cancel], ..Change::default() },
+            (true, Frontend::DomainScraper) => {
+                Change { commands: vec![Command::Cancel], ..Change::default() }
+            }
             (true, _) => {
                 let results = Some(serde_json::json!({}));
                 Change { commands: vec![Command::Complete], results, ..Change::default() }

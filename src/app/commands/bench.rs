@@ -13,7 +13,8 @@ use crate::{
             client::Protocol,
             compare::{self, Numbers, Scenario, Wish},
             scenarios::{
-                append, fanout, frontends, idle, import, jitter, labels, latejoin, pipeline, redeploy, sheets, storm,
+                append, fanout, frontends, idle, import, jitter, labels, latejoin, pipeline, redeploy,
+                sheets, storm,
             },
             servers::{Kind, Programs, Server},
             table, target,
@@ -49,7 +50,9 @@ pub enum BenchArgs {
     Latejoin(Single<latejoin::Args>),
     /// All existing frontends at once on one server, and the label printer alone: who was told what, and how soon (Jobcast
     /// only).
-    #[command(after_help = "Examples:\n  jobcast bench frontends\n  jobcast bench frontends --clients 50 --rate 20")]
+    #[command(
+        after_help = "Examples:\n  jobcast bench frontends\n  jobcast bench frontends --clients 50 --rate 20"
+    )]
     Frontends(FrontendsArgs),
     /// Whole jobs on a generated shop: items side by side against one at a time, processor time and memory.
     #[command(

@@ -196,7 +196,7 @@ pub async fn list_later(
     listed(&api, &caller, query).await
 }
 
-/// One job.
+/// One job of the caller, with how far it is.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}", tag = "novel tool", params(("id" = i64, Path, description = "The job's number")),
     responses(

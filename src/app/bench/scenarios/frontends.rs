@@ -100,9 +100,7 @@ impl Frontend {
     /// What a page says when it is connected.
     fn greeting(self, begun: &Begun, token: &str) -> Option<String> {
         match self {
-            Frontend::LabelPrinter => {
-                Some(format!("42{}{}", ASKED, json!(["job:subscribe", begun.job])))
-            }
+            Frontend::LabelPrinter => Some(format!("42{}{}", ASKED, json!(["job:subscribe", begun.job]))),
             Frontend::NovelTool => {
                 let asked = json!({ "job_id": begun.number, "token": token });
                 Some(format!("42{}", json!(["join_job", asked])))
@@ -298,7 +296,8 @@ struct Seen {
 
 impl Seen {
     fn is_right(&self, frontend: Frontend, changes: u32) -> bool {
-        let all = if frontend.tells_all() { self.told.len() == changes as usize } else { !self.told.is_empty() };
+        let all =
+            if frontend.tells_all() { self.told.len() == changes as usize } else { !self.told.is_empty() };
         self.ended && self.foreign == 0 && all
     }
 
@@ -402,7 +401,8 @@ mod tests {
 
     #[test]
     fn changes_are_found_in_frames_with_whose_they_are() {
-        let frame = json!([mark(Frontend::NovelTool, 7), { "log": mark(Frontend::DomainScraper, 12) }]).to_string();
+        let frame =
+            json!([mark(Frontend::NovelTool, 7), { "log": mark(Frontend::DomainScraper, 12) }]).to_string();
         assert_eq!(marks(&frame).collect::<Vec<_>>(), [(7, "novel tool"), (12, "domain scraper")]);
         assert_eq!(marks("change <x of y> change <1").count(), 0);
     }

@@ -148,6 +148,6 @@ mod tests {
         };
         let outcome = run(&args).unwrap();
         assert_eq!(outcome.runs.iter().map(|run| run.pages).collect::<Vec<_>>(), [5, 5]);
-        assert!(outcome.runs.iter().all(|run| run.size > 10_000 && run.peak > 0), "{outcome}");
+        assert!(outcome.runs.iter().all(|run| run.size > 10_000), "{outcome}");
     }
 }
