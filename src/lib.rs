@@ -23,7 +23,7 @@
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
-//! | [`dialects`] | existing frontends' REST shapes, one folder each. |
+//! | [`dialects`] | existing frontends: their REST shapes and their words on sockets, one file or folder each. |
 //! | [`app`] | the composition root, and the commands. |
 //!
 //! # One event's way
@@ -34,6 +34,13 @@
 //! order of positions is the order of commits. After the commit the events are announced to this process's
 //! [`realtime::hub::Hub`], which passes them on in the order of positions to the clients in the job's room. If an
 //! announcement is lost, or another process made the commit, the hub finds the event in the journal.
+//!
+//! A worker outside of this process, in any language, does the same over REST (`/v1/work`): it claims a job of a kind,
+//! keeps its lease under a fencing token, and reports; [`store::Store::report`] writes each report in one transaction.
+//! What its pipeline shows of its state is the job's document, changed by merge patches alone, each of them an event.
+//!
+//! A dialect that speaks over raw WebSockets, or shows whole objects, hangs on a feed ([`realtime::feed`]), a cursor over
+//! the journal; what its clients are told of a topic is worked out once for all of them ([`realtime::projector`]).
 //!
 //! A client that cannot keep up, that asks for the past, or that comes back is fed from the journal at its own pace and
 //! handed back to the live stream at an exact position. So a full buffer, a late page, a cut connection and a

@@ -21,11 +21,14 @@ use crate::{
     store::{NewWork, Reserve, WorkFilter, WorkRecord, WorkSort},
 };
 
+/// A setting of the page, and what it is if nobody has set it.
+type Setting = (&'static str, fn() -> Value);
+
 /// Most that one job may reserve.
 const MAX_CREDITS: i64 = 1_000_000;
 const MAX_NAME: usize = 200;
 /// What is kept of a page's settings.
-const SETTINGS: [(&str, fn() -> Value); 6] = [
+const SETTINGS: [Setting; 6] = [
     ("sentence_length_limit", || json!(8)),
     ("gemini_model", || json!("balanced")),
     ("ignore_dialogue", || json!(false)),

@@ -147,7 +147,7 @@ pub fn analyze(text: &str) -> Value {
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let has = |beginning: &&str| words.iter().any(|word| word.starts_with(*beginning));
-    let called = |agent: &&Agent| agent.called_by.is_empty() || agent.called_by.iter().any(|word| has(&word));
+    let called = |agent: &&Agent| agent.called_by.is_empty() || agent.called_by.iter().any(&has);
     let workflow: Vec<&str> = AGENTS.iter().filter(called).map(|agent| agent.id).collect();
     let wishes = text
         .split(['\n', '.', ';'])
@@ -162,7 +162,7 @@ pub fn analyze(text: &str) -> Value {
         _ => "high",
     };
     let app_type =
-        if ["mobile", "android", "ios", "flutter"].iter().any(|word| has(&word)) { "mobile" } else { "web" };
+        if ["mobile", "android", "ios", "flutter"].iter().any(has) { "mobile" } else { "web" };
     json!({
         "analysis": {
             "word_count": words.len(),
