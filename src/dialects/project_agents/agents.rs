@@ -161,8 +161,7 @@ pub fn analyze(text: &str) -> Value {
         4..=8 => "medium",
         _ => "high",
     };
-    let app_type =
-        if ["mobile", "android", "ios", "flutter"].iter().any(has) { "mobile" } else { "web" };
+    let app_type = if ["mobile", "android", "ios", "flutter"].iter().any(has) { "mobile" } else { "web" };
     json!({
         "analysis": {
             "word_count": words.len(),
