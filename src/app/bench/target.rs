@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     event::{CompanyFailed, JobType, JobUpdated, LogLevel},
-    job::{Command, Companies, JobId, Report},
-    store::{Change, NewJob, NewWork, Store, StoreError, WorkLease, WorkOutcome},
+    job::{ANONYMOUS, Command, Companies, JobId, Report},
+    store::{Change, NewJob, NewWork, ProjectFields, Store, StoreError, WorkLease, WorkOutcome},
 };
 
 /// Where the control routes are.
@@ -124,11 +124,19 @@ fn kind_of(frontend: Frontend) -> Option<&'static str> {
 async fn begin(State(store): State<Store>, Json(wish): Json<Begin>) -> Result<Json<Begun>, Failed> {
     let job = match kind_of(wish.frontend) {
         Some(kind) => {
-            let mut new = NewWork::new(kind, "bench");
-            if wish.frontend == Frontend::NovelTool {
-                new.owner = frontends::OWNER.to_owned();
-            }
-            let job = store.submit_work(new, None).await?.job;
+            let new = NewWork::new(kind, "bench");
+            let job = match wish.frontend {
+                Frontend::ProjectAgents => {
+                    let fields = ProjectFields { name: "bench".into(), ..ProjectFields::default() };
+                    let project = store.create_project(ANONYMOUS, &fields).await?;
+                    store.generate_project(project.id, None, |_, id| NewWork { id, ..new }).await?;
+                    JobId(project.id)
+                }
+                Frontend::NovelTool => {
+                    store.submit_work(NewWork { owner: frontends::OWNER.to_owned(), ..new }, None).await?.job
+                }
+                _ => store.submit_work(new, None).await?.job,
+            };
             let claimed = store.claim_work(&[kind.to_owned()], "bench").await?;
             let claimed = claimed.filter(|claimed| claimed.lease.job == job);
             let claimed = claimed.ok_or_else(|| refused("another job of this kind waits"))?;
@@ -155,6 +163,10 @@ async fn step(State(store): State<Store>, Json(step): Json<Step>) -> Result<Json
             (true, _) => (Vec::new(), Some(WorkOutcome::Finished(serde_json::Map::new()))),
             (false, Frontend::ProjectAgents) => {
                 (vec![Report::Log { level: LogLevel::Info, message: mark, source: None }], None)
+            }
+            (false, Frontend::NovelTool) => {
+                let patch = [("current_step".to_owned(), mark.into())].into_iter().collect();
+                (vec![Report::Patch { patch }], None)
             }
             (false, Frontend::TranscriptQueue) => {
                 let patch = [("current_phase".to_owned(), mark.into())].into_iter().collect();
