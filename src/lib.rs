@@ -6,7 +6,7 @@
 //! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime ─▶ identity, pipeline } ─▶ store ─▶ { job, print ─▶ label ─▶ product } ─▶ event
 //! ```
 //!
-//! An arrow means "may import"; `config` and `process` are leaves that everybody may use. `dialects` may use `http`'s
+//! An arrow means "may import"; `config`, `metrics` and `process` are leaves that everybody may use. `dialects` may use `http`'s
 //! state, for they are more routes, and `http`'s live doors (event streams, long-polls) hang on `realtime`'s hub, as
 //! the sockets do. Neither knows `pipeline`, nor it them: **they meet in the journal**. A test (`tests/it/tidy.rs`)
 //! holds this.
@@ -24,6 +24,7 @@
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
 //! | [`dialects`] | existing frontends: their REST shapes and their words on sockets, one file or folder each. |
+//! | [`metrics`] | the numbers of this process, all on one page. |
 //! | [`app`] | the composition root, and the commands. |
 //!
 //! # One event's way
@@ -78,6 +79,7 @@
 //! | a stage | its file in `pipeline/stages`, its lines there, its row in [`job::Stage`] | queue, retries, progress, resume |
 //! | a dialect | its file or folder in [`dialects`], its line there, its conversations in `tests/transcripts` | limits, journal, replay |
 //! | a refusal | its row in [`job::Code`] | every API's wording |
+//! | a number | its row in [`metrics`], the line that counts | help, type, `/metrics` |
 //! | a setting | its field in [`config`], its line in `config/default.toml` (a test compares) | environment and file |
 
 pub mod app;
@@ -88,6 +90,7 @@ pub mod http;
 pub mod identity;
 pub mod job;
 pub mod label;
+pub mod metrics;
 pub mod pipeline;
 pub mod print;
 pub mod process;

@@ -197,16 +197,20 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(cli.config.as_deref(), std::env::vars(), flags)?;
     match cli.command {
         Verb::Serve(_) => {
-            telemetry::start(&config.log)?;
-            commands::serve::run(config).await?;
+            let traces = telemetry::start_with_traces(&config.log, &config.telemetry)?;
+            let served = commands::serve::run(config).await;
+            traces.end().await;
+            served?;
         }
         Verb::Demo { once, products, .. } => {
             // The job's bars have the screen; only what is wrong is logged beside them.
             if config.log.filter == Config::defaults().log.filter {
                 config.log.filter = "error".into();
             }
-            telemetry::start(&config.log)?;
-            return commands::demo::run(config, once, products).await;
+            let traces = telemetry::start_with_traces(&config.log, &config.telemetry)?;
+            let shown = commands::demo::run(config, once, products).await;
+            traces.end().await;
+            return shown;
         }
         Verb::Migrate(_) => commands::migrate::run(config).await?,
         Verb::Verify { verify, .. } => return commands::verify::run(config, verify).await,

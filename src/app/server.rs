@@ -19,20 +19,25 @@ use tokio_util::{
 };
 use url::Url;
 
-use super::demo_shop::{self, Catalogue};
+use super::{
+    demo_shop::{self, Catalogue},
+    listen,
+};
 use crate::{
-    config::{self, Config, Signed},
+    config::{self, Config, MetricsAccess, Signed},
     dialects::{self, novel_tool},
+    event::Kind,
     http,
-    http::{Api, Live, Pictures, Shell},
+    http::{Api, Live, Numbers, Pictures, Shell},
     identity::Identity,
-    job::RequestLimits,
+    job::{RequestLimits, Stage},
+    metrics,
     pipeline::{Context, Worker},
     realtime::{
         hub::Hub,
         projector::Projector,
         session::Sessions,
-        socketio::{self, Sockets},
+        socketio::{self, Counters, Sockets},
         websocket::RawSockets,
     },
     store::{
@@ -73,6 +78,9 @@ pub struct Server {
     pub public: Url,
     pub store: Store,
     hub: Arc<Hub>,
+    /// Where the numbers are served alone.
+    pub numbers_at: Vec<SocketAddr>,
+    numbers: AbortOnDropHandle<()>,
     ready: Arc<AtomicBool>,
     sockets: Sockets,
     raw_sockets: RawSockets,
@@ -172,6 +180,12 @@ impl Server {
             true => Some(Arc::new(Context::open(store.clone(), blobs.clone(), &config, &data_dir).await?)),
             false => None,
         };
+        name_numbers(&config);
+        let set_numbers = look_at(context.clone(), sockets.counters().clone());
+        let numbers = Numbers::new(store.clone(), hub.clone(), config.metrics.access, &public, set_numbers);
+        let alone = listen::bind(&config.metrics.listen).await.context("metrics.listen")?;
+        let numbers_at: Vec<SocketAddr> = alone.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let serve_numbers = tokio::spawn(serve_numbers(alone, numbers.clone(), stop_http.clone()));
         let schedules = AbortOnDropHandle::new(tokio::spawn(keep_schedules(store.clone(), limits)));
         let work_leases = AbortOnDropHandle::new(tokio::spawn(keep_work(store.clone())));
         let api = Api {
@@ -190,6 +204,7 @@ impl Server {
             max_age: config.objects.max_age,
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
+            numbers,
             look: context.clone().map(look),
         };
         let mut routes =
@@ -222,6 +237,8 @@ impl Server {
             public,
             store,
             hub,
+            numbers_at,
+            numbers: AbortOnDropHandle::new(serve_numbers),
             ready,
             sockets,
             raw_sockets,
@@ -328,6 +345,7 @@ impl Server {
         if let Some(context) = &self.context {
             context.browser.close().await;
         }
+        self.numbers.abort();
         self.stream.abort();
         self.sessions.abort();
         self.revocations.abort();
@@ -338,6 +356,41 @@ impl Server {
             postgres.stop().await;
         }
     }
+}
+
+/// Serves the numbers alone; should that fail, the server goes on.
+async fn serve_numbers(listeners: Vec<TcpListener>, numbers: Numbers, stop: CancellationToken) {
+    if let Err(error) = http::serve_numbers(listeners, numbers, stop).await {
+        tracing::error!(%error, "the numbers are not served on metrics.listen any more");
+    }
+}
+
+/// Makes the labels known that have few values.
+fn name_numbers(config: &Config) {
+    metrics::name_kinds(&config.metrics.kinds);
+    metrics::numbers().name_events(Kind::ALL.iter().map(|kind| kind.wire_name()));
+    metrics::numbers().name_stages(Stage::ALL.iter().map(|stage| stage.word()));
+}
+
+/// What sets the numbers that the tools and the sockets know.
+fn look_at(context: Option<Arc<Context>>, sockets: Arc<Counters>) -> http::NumbersLook {
+    Arc::new(move || {
+        let numbers = metrics::numbers();
+        if let Some(context) = &context {
+            let (in_use, most) = context.browser.tabs();
+            numbers.browser_in_use.set(in_use as i64);
+            numbers.browser_size.set(most as i64);
+        }
+        let slow = numbers.slow_closed.with_label_values(&["websocket"]);
+        for (number, counted) in [
+            (&numbers.socket_bytes_sent, &sockets.bytes_sent),
+            (&numbers.socket_bytes_received, &sockets.bytes_received),
+            (&numbers.socket_packets_sent, &sockets.packets_sent),
+            (&slow, &sockets.stalled),
+        ] {
+            number.inc_by(counted.load(Ordering::Relaxed).saturating_sub(number.get()));
+        }
+    })
 }
 
 /// The pipeline's look at a shop, for the routes.
@@ -484,6 +537,11 @@ fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
     if config.auth.anonymous && listeners.iter().any(beyond) {
         tracing::warn!(
             "everybody who reaches this port may start jobs, and see and cancel those that were started without a token: auth.anonymous is on; turn it off, or put a proxy with a log-in in front"
+        );
+    }
+    if config.metrics.access == MetricsAccess::Everyone && listeners.iter().any(beyond) {
+        tracing::warn!(
+            "everybody who reaches this port may read the server's numbers: metrics.access is \"everyone\"; set it to \"key\", or name an address that only your Prometheus reaches in metrics.listen"
         );
     }
     if (1..SHORT_SECRET).contains(&config.auth.jwt_secret.len()) {

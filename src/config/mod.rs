@@ -25,6 +25,8 @@ pub use origins::allows_origin;
 /// The compiled-in reference.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 const ENV_PREFIX: &str = "JOBCAST__";
+/// Each is a label of several numbers.
+const MAX_METRICS_KINDS: usize = 100;
 
 /// All settings, one struct a section of `default.toml`; the file says what each key means.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub browser: Browser,
     pub ocr: Ocr,
     pub log: Log,
+    pub metrics: Metrics,
+    pub telemetry: Telemetry,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -288,6 +292,31 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metrics {
+    pub access: MetricsAccess,
+    pub listen: Vec<SocketAddr>,
+    pub kinds: Vec<String>,
+}
+
+/// Who may read the server's numbers at its own port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsAccess {
+    /// Programs on this machine, if no proxy stands in front; others with a key or a token.
+    Local,
+    /// Who has a key or a token.
+    Key,
+    Everyone,
+    Nobody,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Telemetry {
+    pub otlp_endpoint: String,
+    pub sample: f64,
+}
+
 /// Why the settings cannot be used; each message says what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -427,6 +456,21 @@ impl Config {
         }
         if !(0.0..=1.0).contains(&self.pipeline.match_threshold) {
             return fail("pipeline.match_threshold must be from 0 to 1".into());
+        }
+        if self.metrics.kinds.len() > MAX_METRICS_KINDS {
+            return fail(format!("metrics.kinds names more than {MAX_METRICS_KINDS} kinds; name fewer"));
+        }
+        if !(0.0..=1.0).contains(&self.telemetry.sample) {
+            return fail("telemetry.sample must be from 0 to 1".into());
+        }
+        match Url::parse(&self.telemetry.otlp_endpoint) {
+            _ if self.telemetry.otlp_endpoint.is_empty() => {}
+            Ok(url) if matches!(url.scheme(), "http" | "https") => {}
+            _ => {
+                return fail(
+                    "telemetry.otlp_endpoint must be a full address such as \"http://127.0.0.1:4318\"".into(),
+                );
+            }
         }
         if !(0.5..=4.0).contains(&self.browser.scale) {
             return fail("browser.scale must be from 0.5 to 4".into());

@@ -124,7 +124,9 @@ impl Projection for Plain {
     }
 }
 
-impl Dialect for Plain {}
+impl Dialect for Plain {
+    const NAME: &'static str = "plain";
+}
 
 /// The status that an event says, if it says one.
 fn status_after(kind: &str, data: &RawValue) -> Option<Status> {

@@ -15,8 +15,9 @@ use crate::{
     job::{Code, JobId, Principal, Rejection, Scope},
 };
 
-/// Where anybody may look: whether the server lives, what it can do.
-const OPEN: [&str; 6] = ["/health", "/healthz", "/readyz", "/api/health", "/openapi.json", "/docs"];
+/// Where anybody may look: whether the server lives, what it can do. Who may read the numbers, their handler says.
+const OPEN: [&str; 7] =
+    ["/health", "/healthz", "/readyz", "/metrics", "/api/health", "/openapi.json", "/docs"];
 /// Below these the handlers themselves say what a caller needs: scopes for work outside, tokens for new tokens.
 const OWN_RULES: [&str; 4] = ["/v1/work", "/v1/kinds", "/cdn/", "/api/v1/auth/"];
 /// How a 401 says what to send (RFC 6750).

@@ -29,7 +29,10 @@ use super::{
     jobs::{MAX_PAGE, bad},
     reader::{News, Reader},
 };
-use crate::job::{JobId, Rejection};
+use crate::{
+    job::{JobId, Rejection},
+    metrics::{Held, numbers},
+};
 
 /// The longest wait that a long-poll may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -133,6 +136,7 @@ async fn await_news(api: &Api, caller: &Caller, job: JobId, after: i32, wait: Du
     if head.seq > after || head.status.is_ended() {
         return Ok(());
     }
+    let _counted = Held::of(&numbers().open_requests.with_label_values(&["long_poll"]));
     let mut reader = Reader::open(&api.live, caller, job, after).await?;
     let news = async { while reader.next().await.is_some_and(|news| matches!(news, News::Progress(_))) {} };
     let _ = tokio::time::timeout(wait, api.live.stop.run_until_cancelled(news)).await;
@@ -149,13 +153,15 @@ async fn stream(api: &Api, caller: &Caller, job: JobId, after: i32) -> Result<Re
     let reader = Reader::open(&api.live, caller, job, after).await?;
     let addresses = api.blobs.addresses().clone();
     let opening = stream::once(std::future::ready(Ok::<_, Infallible>(sse::Event::default().retry(RETRY))));
-    let events = stream::unfold((reader, api.live.stop.clone()), move |(mut reader, stop)| {
-        let addresses = addresses.clone();
-        async move {
-            let news = stop.run_until_cancelled(reader.next()).await??;
-            Some((Ok(news.frame(&addresses)), (reader, stop)))
-        }
-    });
+    let counted = Held::of(&numbers().open_requests.with_label_values(&["sse"]));
+    let events =
+        stream::unfold((reader, api.live.stop.clone(), counted), move |(mut reader, stop, counted)| {
+            let addresses = addresses.clone();
+            async move {
+                let news = stop.run_until_cancelled(reader.next()).await??;
+                Some((Ok(news.frame(&addresses)), (reader, stop, counted)))
+            }
+        });
     let (told, over) = (Arc::new(OnceLock::new()), api.identity.until_over(caller));
     let until = {
         let told = told.clone();

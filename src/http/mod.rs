@@ -5,6 +5,7 @@ mod error;
 mod events;
 mod health;
 mod jobs;
+mod numbers;
 mod objects;
 mod once;
 mod openapi;
@@ -12,6 +13,7 @@ mod pictures;
 mod reader;
 mod schedules;
 mod server;
+mod trace;
 mod transform;
 mod work;
 
@@ -29,12 +31,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use caller::{Caller, Refuse};
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
+pub use numbers::{Look as NumbersLook, Numbers};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
 pub use openapi::described;
 pub use pictures::{Pictures, Readable};
 pub use reader::Live;
-pub use server::{Shell, serve};
+pub use server::{Shell, serve, serve_numbers};
 
 use crate::{
     config::{self, LabelList},
@@ -72,6 +75,7 @@ pub struct Api {
     /// False once the server is stopping.
     pub ready: Arc<AtomicBool>,
     pub live: Live,
+    pub numbers: Numbers,
     /// Looks at a shop; `None` where jobs are not worked on.
     pub look: Option<Look>,
 }
@@ -92,6 +96,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .route("/healthz", get(health::live))
         .route("/health", get(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(numbers::show))
         .routes(routes!(jobs::submit, jobs::list))
         .routes(routes!(jobs::show, jobs::change, jobs::remove))
         .routes(routes!(events::get))

@@ -20,6 +20,7 @@ use super::error::Error;
 use crate::{
     config::Config,
     job::{Code, JobId, Principal, Rejection},
+    metrics::{Held, numbers},
     realtime::hub::{ClientId, Door, Events, Hub, Outlet, Past, Progress, Sent, Standing},
     store::{Addresses, Recorded, Transient},
 };
@@ -66,6 +67,7 @@ impl Live {
         job: JobId,
         wait: Duration,
     ) -> Result<bool, Rejection> {
+        let _counted = Held::of(&numbers().open_requests.with_label_values(&["long_poll"]));
         let mut reader = Reader::open(self, viewer, job, 0).await.map_err(Error::rejection)?;
         let end = async { while reader.next().await.is_some() {} };
         let waited = tokio::time::timeout(wait.min(self.longest_wait), self.stop.run_until_cancelled(end));

@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use tokio::net::TcpListener;
@@ -23,6 +23,8 @@ use super::{
     Api,
     caller::{self, Refuse},
     error::Error,
+    numbers::{Numbers, open_routes},
+    trace,
 };
 use crate::{
     config,
@@ -85,6 +87,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         HeaderName::from_static("last-event-id"),
         HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("x-idempotency-key"),
+        trace::REQUEST_ID,
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
     let layer = layer.expose_headers([
@@ -93,6 +96,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         header::CONTENT_RANGE,
         header::RETRY_AFTER,
         super::REPLAYED.0,
+        trace::REQUEST_ID,
         HeaderName::from_static("x-render-time"),
     ]);
     if origins.iter().any(|origin| origin == "*") {
@@ -119,9 +123,10 @@ pub async fn serve(
     stop: CancellationToken,
     stall: Duration,
 ) -> std::io::Result<()> {
+    let router = shell.0.layer(from_fn(trace::request));
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
-        let router = shell.0.clone().into_make_service_with_connect_info::<SocketAddr>();
+        let router = router.clone().into_make_service_with_connect_info::<SocketAddr>();
         let stop = stop.clone();
         // Small events must not wait for more to come.
         let listener = axum::serve::ListenerExt::tap_io(listener, move |stream| {
@@ -132,6 +137,25 @@ pub async fn serve(
         });
         servers.spawn(async move {
             axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+        });
+    }
+    while let Some(ended) = servers.join_next().await {
+        ended.map_err(std::io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// Serves the numbers alone, to whoever reaches these listeners, until `stop`.
+pub async fn serve_numbers(
+    listeners: Vec<TcpListener>,
+    numbers: Numbers,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let (routes, stop) = (open_routes(numbers.clone()), stop.clone());
+        servers.spawn(async move {
+            axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await
         });
     }
     while let Some(ended) = servers.join_next().await {

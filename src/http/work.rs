@@ -32,6 +32,7 @@ use crate::{
         JobId, Priority, Rejection, Report, Scope,
         work::{MAX_DOCUMENT, MAX_REPORTS, check_error, check_object, check_request_id, check_text},
     },
+    metrics::{Held, numbers},
     store::{Answered, ClaimedWork, NewWork, RequestKey, StoreError, StoredArtifact, WorkLease, WorkOutcome},
 };
 
@@ -194,6 +195,7 @@ pub async fn claim(
     let (store, stop, worker) = (api.store.clone(), api.live.stop.clone(), body.worker.trim().to_owned());
     tokio::spawn(async move {
         let _place = place;
+        let _counted = Held::of(&numbers().open_requests.with_label_values(&["long_poll"]));
         let enough = async {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}

@@ -23,6 +23,8 @@ pub enum Scope {
     Write,
     /// Take up jobs that programs outside work on: of every kind, or of some.
     Work,
+    /// Read the server's numbers.
+    Metrics,
     /// See and change everybody's jobs.
     Admin,
 }
@@ -34,6 +36,7 @@ impl Scope {
             Scope::Read => "jobs:read",
             Scope::Write => "jobs:write",
             Scope::Work => "work",
+            Scope::Metrics => "metrics",
             Scope::Admin => "admin",
         }
     }
@@ -44,6 +47,7 @@ impl Scope {
 pub struct Scopes {
     read: bool,
     write: bool,
+    metrics: bool,
     admin: bool,
     work: Kinds,
 }
@@ -79,7 +83,7 @@ impl Scopes {
         for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
             if !scopes.add(word) {
                 let message = format!(
-                    "There is no scope {word:?}; there are jobs:read, jobs:write, work, work:<kind> and admin."
+                    "There is no scope {word:?}; there are jobs:read, jobs:write, work, work:<kind>, metrics and admin."
                 );
                 return Err(Rejection::new(Code::InvalidRequest, message));
             }
@@ -91,6 +95,7 @@ impl Scopes {
         match word {
             "jobs:read" => self.read = true,
             "jobs:write" => self.write = true,
+            "metrics" => self.metrics = true,
             "admin" => self.admin = true,
             "work" => self.work = Kinds::All,
             _ => return word.strip_prefix("work:").is_some_and(|kind| self.add_kind(kind)),
@@ -122,8 +127,12 @@ impl Scopes {
     /// As they are written down.
     pub fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
-        for (has, scope) in [(self.read, Scope::Read), (self.write, Scope::Write), (self.admin, Scope::Admin)]
-        {
+        for (has, scope) in [
+            (self.read, Scope::Read),
+            (self.write, Scope::Write),
+            (self.metrics, Scope::Metrics),
+            (self.admin, Scope::Admin),
+        ] {
             if has {
                 words.push(scope.word().to_owned());
             }
@@ -141,6 +150,7 @@ impl Scopes {
             Scope::Read => self.read || self.admin,
             Scope::Write => self.write || self.admin,
             Scope::Work => self.work != Kinds::None,
+            Scope::Metrics => self.metrics || self.admin,
             Scope::Admin => self.admin,
         }
     }

@@ -56,6 +56,19 @@ pub enum Status {
 }
 
 impl Status {
+    pub const ALL: [Status; 10] = [
+        Status::Pending,
+        Status::Running,
+        Status::Crawling,
+        Status::ProcessingOcr,
+        Status::Matching,
+        Status::Rendering,
+        Status::Paused,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+    ];
+
     /// As it stands in the database and in `/v1`.
     pub fn word(self) -> &'static str {
         match self {
@@ -74,10 +87,7 @@ impl Status {
 
     /// The status with this word.
     pub fn from_word(word: &str) -> Option<Status> {
-        use Status::*;
-        [Pending, Running, Crawling, ProcessingOcr, Matching, Rendering, Paused, Completed, Failed, Cancelled]
-            .into_iter()
-            .find(|status| status.word() == word)
+        Status::ALL.into_iter().find(|status| status.word() == word)
     }
 
     /// Whether no event can follow.

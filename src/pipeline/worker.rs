@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     config,
     job::{Command, Stage},
+    metrics::numbers,
     store::{Change, Claimed, Lease, Settle, StoreError},
 };
 
@@ -109,10 +111,15 @@ impl Worker {
             };
             for (task, slot) in claimed {
                 let worker = self.clone();
-                items.spawn(async move {
+                let lease = &task.lease;
+                let span = tracing::info_span!(
+                    "task", job = %lease.job, task = %lease.task, stage = lease.stage.word(), attempt = task.attempt
+                );
+                let work = async move {
                     worker.work(task).await;
                     drop(slot);
-                });
+                };
+                items.spawn(work.instrument(span));
             }
             tokio::select! {
                 () = soft.cancelled() => {}
@@ -154,18 +161,20 @@ impl Worker {
     /// One item, from its claim to its settlement.
     async fn work(self: &Arc<Self>, task: Claimed) {
         let stop = CancellationToken::new();
-        let lease = task.lease;
+        let (lease, began) = (task.lease, Instant::now());
         self.lock().insert(lease.task, Running { lease, stop: stop.clone() });
         let outcome = {
             let (context, task) = (self.context.clone(), task.clone());
             // A task of its own, so that a panic in a stage is an error of this item and no more.
-            let mut run = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+            let stage = tracing::info_span!("stage");
+            let attempt = async move {
                 if task.begins {
                     let start = Change { commands: vec![Command::Start], ..Change::default() };
                     context.store.change(task.lease.job, Some((&task.lease, Settle::Keep)), start).await?;
                 }
                 stages::run(&context, &task).await
-            }));
+            };
+            let mut run = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(attempt.instrument(stage)));
             tokio::select! {
                 () = stop.cancelled() => Err(StageError::Interrupted),
                 outcome = &mut run => outcome.unwrap_or_else(|panic| {
@@ -174,6 +183,15 @@ impl Worker {
                 }),
             }
         };
+        let stage = lease.stage.word();
+        numbers().stage.with_label_values(&[stage]).observe(began.elapsed().as_secs_f64());
+        let word = match &outcome {
+            Ok(_) => "done",
+            Err(StageError::Interrupted) => "interrupted",
+            Err(StageError::Retry { .. }) if task.attempt < self.settings.max_attempts => "retried",
+            Err(StageError::Retry { .. } | StageError::Fatal { .. }) => "given_up",
+        };
+        numbers().items.with_label_values(&[stage, word]).inc();
         match outcome {
             Ok(change) => {
                 let made = self

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::hub::{Hub, Offset, Replay, Standing};
 use crate::{
     job::{Code, JobId, Principal, Rejection},
+    metrics::numbers,
     store::{Resumed, Room, Store, StoreError},
 };
 
@@ -71,6 +72,7 @@ impl Sessions {
         principal: Option<String>,
         holder: Weak<dyn Holder>,
     ) -> Result<(Session, Standing), StoreError> {
+        let came_back = claim.is_some();
         let offset = claim.as_ref().and_then(|claim| claim.offset.as_deref()?.parse::<Offset>().ok());
         if let Some(claim) = claim.filter(|claim| is_pid(&claim.pid))
             && (claim.offset.is_none() || offset.is_some())
@@ -80,6 +82,9 @@ impl Sessions {
             if let Some(standing) = standing(offset, resumed) {
                 return Ok((self.hold(claim.pid, generation, holder), standing));
             }
+        }
+        if came_back {
+            numbers().recoveries.with_label_values(&["new_session"]).inc();
         }
         // An offset of before must lie before the new session.
         let stale = offset.map(|offset| offset.position);
@@ -169,7 +174,14 @@ fn standing(offset: Option<Offset>, resumed: Resumed) -> Option<Standing> {
     let last_number = rooms.values().map(|room| room.number).chain(told.past.map(|(number, _)| number)).max();
     let last_number = last_number.unwrap_or(0);
     let viewer = Principal::anonymous();
-    (from >= floor && live <= head).then_some(Standing { live, last_number, rooms, due, viewer })
+    (from >= floor && live <= head).then_some(Standing {
+        live,
+        last_number,
+        rooms,
+        due,
+        viewer,
+        is_back: true,
+    })
 }
 
 /// What reached a client.

@@ -1,6 +1,11 @@
 //! Objects: screenshots and labels in a folder or in a bucket, and the public addresses that they load from.
 
-use std::{ops::Range, path::Path, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
@@ -13,7 +18,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::Addresses;
-use crate::config;
+use crate::{config, metrics::numbers};
 
 /// For how long and how often a bucket is asked again in one call; the pipeline tries items again by itself.
 const RETRY: Duration = Duration::from_secs(10);
@@ -218,6 +223,7 @@ impl Blobs {
         let attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
         let options = PutOptions { attributes, ..PutOptions::from(mode.clone()) };
         let path = path::Path::from(key.as_str());
+        let began = Instant::now();
         let put = match self.store.put_opts(&path, bytes.clone().into(), options).await {
             // Folders keep no attributes; the artifact's row does.
             Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
@@ -225,7 +231,7 @@ impl Blobs {
             }
             other => other,
         };
-        put.map_err(|error| match error {
+        counted("put", began, put).map_err(|error| match error {
             object_store::Error::AlreadyExists { .. } => BlobsError::Exists(key.clone()),
             other => BlobsError::Failed(other),
         })?;
@@ -247,6 +253,7 @@ impl Blobs {
         let (mut size, mut sha256) = (0_usize, Sha256::new());
         let mut begun: Option<WriteMultipart> = None;
         let mut first = Vec::new();
+        let began = Instant::now();
         loop {
             let part = match stream.next().await {
                 None => break,
@@ -280,7 +287,10 @@ impl Blobs {
                     ) => self.store.put_multipart(&path).await,
                     other => other,
                 };
-                let upload = upload.map_err(BlobsError::Failed)?;
+                let upload = upload.map_err(|error| {
+                    numbers().objects_failed.with_label_values(&["put"]).inc();
+                    BlobsError::Failed(error)
+                })?;
                 let mut multipart = WriteMultipart::new_with_chunk_size(upload, PART);
                 multipart.write(&std::mem::take(&mut first));
                 begun = Some(multipart);
@@ -288,7 +298,7 @@ impl Blobs {
         }
         match begun {
             Some(begun) => {
-                begun.finish().await.map_err(BlobsError::Failed)?;
+                counted("put", began, begun.finish().await).map_err(BlobsError::Failed)?;
                 let sha256 = hexadecimal(&sha256.finalize());
                 Ok(Artifact { key, content_type: content_type.to_owned(), size: size as i64, sha256 })
             }
@@ -300,13 +310,11 @@ impl Blobs {
     pub async fn get(&self, key: &str, range: Option<GetRange>) -> Result<Object, BlobsError> {
         let path = path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()))?;
         let options = GetOptions { range, ..GetOptions::default() };
-        let found = self.store.get_opts(&path, options).await.map_err(|error| match error {
+        let began = Instant::now();
+        let found = counted("get", began, self.store.get_opts(&path, options).await);
+        let found = found.map_err(|error| match error {
             object_store::Error::NotFound { .. } => BlobsError::NotFound(key.to_owned()),
-            object_store::Error::Generic { source, .. }
-                if source.to_string().to_lowercase().contains("range") =>
-            {
-                BlobsError::Range
-            }
+            other if is_of_range(&other) => BlobsError::Range,
             other => BlobsError::Failed(other),
         })?;
         let (size, range) = (found.meta.size, found.range.clone());
@@ -321,10 +329,13 @@ impl Blobs {
             other => BlobsError::Failed(other),
         };
         if !hash {
-            return Ok((self.store.head(&path).await.map_err(failed)?.size as i64, None));
+            let began = Instant::now();
+            let head = counted("head", began, self.store.head(&path).await);
+            return Ok((head.map_err(failed)?.size as i64, None));
         }
         let (mut size, mut sha256) = (0, Sha256::new());
-        let mut parts = self.store.get(&path).await.map_err(failed)?.into_stream();
+        let began = Instant::now();
+        let mut parts = counted("get", began, self.store.get(&path).await).map_err(failed)?.into_stream();
         while let Some(part) = parts.try_next().await.map_err(failed)? {
             size += part.len() as i64;
             sha256.update(&part);
@@ -335,13 +346,18 @@ impl Blobs {
     /// The keys of the objects in a folder, which ends with a slash.
     pub fn keys(&self, folder: &str) -> BoxStream<'static, Result<String, BlobsError>> {
         let found = self.store.list(Some(&path::Path::from(folder)));
-        found.map_ok(|object| object.location.to_string()).map_err(BlobsError::Failed).boxed()
+        let failed = |error| {
+            numbers().objects_failed.with_label_values(&["list"]).inc();
+            BlobsError::Failed(error)
+        };
+        found.map_ok(|object| object.location.to_string()).map_err(failed).boxed()
     }
 
     /// Makes an object be there under another key too.
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), BlobsError> {
         let parsed = |key: &str| path::Path::parse(key).map_err(|_| BlobsError::NotFound(key.to_owned()));
-        self.store.copy(&parsed(from)?, &parsed(to)?).await.map_err(|error| match error {
+        let (from_path, to_path, began) = (parsed(from)?, parsed(to)?, Instant::now());
+        counted("copy", began, self.store.copy(&from_path, &to_path).await).map_err(|error| match error {
             object_store::Error::NotFound { .. } => BlobsError::NotFound(from.to_owned()),
             other => BlobsError::Failed(other),
         })
@@ -358,11 +374,40 @@ impl Blobs {
 
     /// Removes an object; one that is not there is no error.
     pub async fn delete(&self, key: &str) -> Result<(), BlobsError> {
-        match self.store.delete(&path::Path::from(key)).await {
+        let began = Instant::now();
+        match counted("delete", began, self.store.delete(&path::Path::from(key)).await) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(BlobsError::Failed(error)),
         }
     }
+}
+
+/// Whether a part was asked for that the object does not have.
+fn is_of_range(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { source, .. } if source.to_string().to_lowercase().contains("range"))
+}
+
+/// Counts a call of the object store. What is not there, is there already or cannot be done is an answer.
+fn counted<T>(
+    operation: &str,
+    began: Instant,
+    answer: Result<T, object_store::Error>,
+) -> Result<T, object_store::Error> {
+    numbers().objects.with_label_values(&[operation]).observe(began.elapsed().as_secs_f64());
+    let fine = match &answer {
+        Ok(_) => true,
+        Err(
+            object_store::Error::NotFound { .. }
+            | object_store::Error::AlreadyExists { .. }
+            | object_store::Error::NotImplemented { .. }
+            | object_store::Error::NotSupported { .. },
+        ) => true,
+        Err(error) => is_of_range(error),
+    };
+    if !fine {
+        numbers().objects_failed.with_label_values(&[operation]).inc();
+    }
+    answer
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use chrono::Utc;
 use serde_json::json;
 use sqlx::{PgConnection, Row as _};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     event::{Event, JobProgress},
     job::{Command, Job, JobId, Plan, Stage, Status, Tally},
+    metrics::numbers,
     product::matching::Report,
 };
 
@@ -59,6 +61,18 @@ impl Store {
     /// [`StoreError::Fenced`] when the lease is lost; a rejection when the job is unknown or has ended. Nothing is
     /// written then.
     pub async fn change(
+        &self,
+        id: JobId,
+        lease: Option<(&Lease, Settle)>,
+        change: Change,
+    ) -> Result<Changed, StoreError> {
+        let began = Instant::now();
+        let made = self.make(id, lease, change).instrument(tracing::info_span!("change", job = %id)).await;
+        numbers().change.observe(began.elapsed().as_secs_f64());
+        made
+    }
+
+    async fn make(
         &self,
         id: JobId,
         lease: Option<(&Lease, Settle)>,
@@ -145,6 +159,10 @@ impl Store {
         tx.commit().await?;
 
         self.announce(Announcement::Committed { events: events.clone(), at: Instant::now() });
+        journal::count(&events);
+        if ended {
+            numbers().jobs_ended.with_label_values(&[state.job.status.word()]).inc();
+        }
         if tasks_moved || state.job.tallies != state.before.job.tallies {
             self.new_tasks.notify_waiters();
         }

@@ -17,6 +17,7 @@ use super::{Announcement, Lease, Store, StoreError, tasks};
 use crate::{
     event::{Class, Event, Kind, SystemNotification, Timestamp},
     job::{ANONYMOUS, Code, JobId, Principal, Rejection},
+    metrics::{event_label, numbers},
 };
 
 /// Appends that may wait; callers beyond that wait for room.
@@ -330,11 +331,16 @@ impl Appender {
             let mut batch = Vec::with_capacity(BATCH);
             while receiver.recv_many(&mut batch, BATCH).await > 0 {
                 let drained: Vec<Append> = std::mem::take(&mut batch);
+                numbers().journal_appends.inc_by(drained.len() as u64);
+                numbers().journal_batch_appends.observe(drained.len() as f64);
+                let began = Instant::now();
                 match commit(&pool, &drained).await {
                     Ok(answers) => {
                         let at = Instant::now();
-                        let events =
+                        numbers().journal_commit.observe((at - began).as_secs_f64());
+                        let events: Vec<Arc<Recorded>> =
                             answers.iter().filter_map(|a| a.as_ref().ok()).flatten().cloned().collect();
+                        count(&events);
                         let _ = announcements.try_send(Announcement::Committed { events, at });
                         for (append, answer) in drained.into_iter().zip(answers) {
                             let _ = append.answer.send(answer);
@@ -343,6 +349,7 @@ impl Appender {
                         tokio::task::yield_now().await;
                     }
                     Err(error) => {
+                        numbers().journal_failures.inc();
                         tracing::warn!(%error, appends = drained.len(), "a batch could not be appended to the journal");
                         for append in drained {
                             let _ =
@@ -355,11 +362,27 @@ impl Appender {
         Appender(sender)
     }
 
+    /// Appends that wait for their batch.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.max_capacity() - self.0.capacity()
+    }
+
     async fn append(&self, job: JobId, starts: Option<Lease>, events: Vec<Event>) -> Answer {
         let gone = || StoreError::Unavailable(sqlx::Error::PoolClosed);
         let (answer, answered) = oneshot::channel();
         self.0.send(Append { job, starts, events, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+}
+
+/// Counts what was written in one transaction and committed.
+pub(super) fn count(events: &[Arc<Recorded>]) {
+    if events.is_empty() {
+        return;
+    }
+    numbers().journal_batch_events.observe(events.len() as f64);
+    for event in events {
+        numbers().journal_events.with_label_values(&[event_label(&event.kind)]).inc();
     }
 }
 

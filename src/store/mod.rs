@@ -21,6 +21,7 @@ mod journal;
 mod keys;
 mod library;
 mod match_rules;
+mod numbers;
 mod page_settings;
 mod print_layouts;
 mod products;
@@ -63,6 +64,7 @@ pub use library::{
     ArticleToLabel, LabelOrder, LabelQuery, LabelSource, LabelStats, LibraryLabel, Picture, TemplateType,
 };
 pub use match_rules::{match_rules, match_rules_of};
+pub use numbers::QueueNumbers;
 pub use print_layouts::PrintLayout;
 pub use products::{Import, ImportWay, Imported, LastImport, ListedRow, NewImport, Portion, ProductStats};
 pub use projects::{Project, ProjectFields, run_id};

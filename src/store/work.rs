@@ -232,6 +232,7 @@ impl Store {
         for job in lost {
             taken += u64::from(self.take_from_lost_worker(JobId(job)).await?);
         }
+        crate::metrics::numbers().work_lost.inc_by(taken);
         self.wake_for_ready_work().await?;
         Ok(taken)
     }

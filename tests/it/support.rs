@@ -170,6 +170,11 @@ impl Running {
         socket.connect(self.base.socket_addrs(|| None).unwrap()[0]).await.unwrap()
     }
 
+    /// Where it serves its numbers alone.
+    pub fn numbers_at(&self) -> std::net::SocketAddr {
+        self.server.as_ref().unwrap().numbers_at[0]
+    }
+
     pub fn url(&self, path: &str) -> Url {
         self.base.join(path).unwrap()
     }

@@ -6,13 +6,14 @@ use std::{
 };
 
 /// Each folder with what it may import from the crate, besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("event", &["job"]),
     ("job", &["event"]),
     ("product", &[]),
     ("label", &["product"]),
     ("print", &["label"]),
     ("config", &[]),
+    ("metrics", &[]),
     ("process", &[]),
     ("store", &["job", "event", "product"]),
     ("identity", &["store", "job", "event"]),
@@ -28,7 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
         ],
     ),
 ];
-const LEAVES: [&str; 2] = ["config", "process"];
+const LEAVES: [&str; 3] = ["config", "metrics", "process"];
 const PURE: [&str; 5] = ["event", "job", "label", "print", "product"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -52,7 +52,7 @@ pub struct CreateArgs {
     /// Whose jobs it sees and makes.
     #[arg(long)]
     subject: String,
-    /// What it may do: jobs:read, jobs:write, work, work:<kind>, admin, with spaces between them.
+    /// What it may do: jobs:read, jobs:write, work, work:<kind>, metrics, admin, with spaces between them.
     #[arg(long, default_value = "jobs:read jobs:write")]
     scope: String,
     /// When it ends, such as 90days; never if it is not said.

@@ -19,7 +19,7 @@ pub struct TokenArgs {
     /// Whom it stands for (its `sub`).
     #[arg(long, value_name = "SUBJECT")]
     sub: String,
-    /// What its bearer may do: jobs:read, jobs:write, work, work:<kind>, admin; what everybody may if it is not said.
+    /// What its bearer may do: jobs:read, jobs:write, work, work:<kind>, metrics, admin; what everybody may if it is not said.
     #[arg(long)]
     scope: Option<String>,
     /// How long it is good.

@@ -115,7 +115,9 @@ impl Projection for Scraper {
     }
 }
 
-impl Dialect for Scraper {}
+impl Dialect for Scraper {
+    const NAME: &'static str = "domain_scraper";
+}
 
 /// A job on companies, made of its events; `None` if it is none, or another's.
 async fn board(store: &Store, job: JobId, owner: Option<&str>) -> Result<Option<Board>, StoreError> {

@@ -21,7 +21,7 @@ use crate::{
     event::{
         Event, LabelGenerated, MatchFailed, MatchFound, MatchType, OcrCompleted, OcrData, ScreenshotCaptured,
     },
-    http::{self, Api, Caller, Live, Pictures},
+    http::{self, Api, Caller, Live, Numbers, Pictures},
     identity::Identity,
     job::{Command, JobId, Principal, RequestLimits, Stage, Status},
     realtime::hub::Hub,
@@ -84,7 +84,8 @@ async fn house() -> House {
         ocr_wait: config.ocr.wait,
         max_age: config.objects.max_age,
         ready: Arc::new(AtomicBool::new(true)),
-        live: Live::new(hub, CancellationToken::new(), &config),
+        live: Live::new(hub.clone(), CancellationToken::new(), &config),
+        numbers: Numbers::new(store.clone(), hub, config.metrics.access, &public, Arc::new(|| {})),
         look: None,
     };
     let anybody = Extension(Caller(Principal::anonymous()));

@@ -24,6 +24,7 @@ use super::{KIND, shape};
 use crate::{
     identity::{Credentials, Identity},
     job::{Code, JobId, Principal, Rejection, Scope},
+    metrics::numbers,
     realtime::{
         feed::{Interest, News},
         projector::{Listener, Opened, Projection, Projector, Seat, Told},
@@ -105,6 +106,7 @@ impl Words for Rooms {
             let (sender, begun, rooms) = (sender.clone(), begun.clone(), self.clone());
             let left = left.clone();
             socket.on(event, move |socket: SocketRef, TryData(data): TryData<Value>| {
+                numbers().socket_events_received.with_label_values(&[event]).inc();
                 // Taken up one after the other, by a task that only sockets have which use this.
                 if let Some(messages) = begun.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     tokio::spawn(rooms.clone().serve(socket.clone(), messages, left.clone()));

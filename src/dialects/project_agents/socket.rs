@@ -148,6 +148,8 @@ impl Projection for ProjectAgents {
 }
 
 impl Dialect for ProjectAgents {
+    const NAME: &'static str = "project_agents";
+
     /// `{"type":"ping"}` is answered; anything else means nothing.
     fn answer(&self, message: &str) -> Option<Utf8Bytes> {
         match serde_json::from_str(message) {

@@ -169,6 +169,8 @@ impl Projection for Transcripts {
 }
 
 impl Dialect for Transcripts {
+    const NAME: &'static str = "transcript_queue";
+
     fn answer(&self, message: &str) -> Option<Utf8Bytes> {
         (message == "ping").then(|| Utf8Bytes::from_static("pong"))
     }

@@ -6,6 +6,7 @@ use super::{Context, StageError, column, json, match_products, payload};
 use crate::{
     event::{OcrCompleted, OcrData, OcrFailed, OcrProgress, OcrStarted},
     job::{Plan, Stage},
+    metrics::numbers,
     pipeline::tools::{
         browser::ElementKind,
         fields::{Field, Reading, cross_check, open_fields, read_part, read_words},
@@ -45,6 +46,7 @@ pub async fn run(context: &Context, task: &Claimed) -> Result<Change, StageError
     }
     let id = task.lease.task;
     let confidence = f64::from(checked.confidence);
+    numbers().ocr_confidence.observe(confidence);
     let completed = OcrCompleted {
         screenshot_id,
         ocr_result_id: id,

@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chromiumoxide::cdp::browser_protocol::browser::{
@@ -45,9 +45,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use url::Url;
 
 use super::fetch::retry_after;
+use crate::metrics::numbers;
 
 /// How long Chromium may take to open its debugging port.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(20);
@@ -437,6 +439,20 @@ impl BrowserPool {
         rules: &CaptureRules,
         work: impl AsyncFnOnce(&Tab, Visit<'_>) -> Result<T, CaptureError>,
     ) -> Result<T, CaptureError> {
+        let began = Instant::now();
+        let visited = self.visit_uncounted(rules, work).instrument(tracing::info_span!("browser")).await;
+        numbers().browser_visit.observe(began.elapsed().as_secs_f64());
+        if matches!(visited, Err(CaptureError::Crashed(_))) {
+            numbers().browser_crashes.inc();
+        }
+        visited
+    }
+
+    async fn visit_uncounted<T>(
+        &self,
+        rules: &CaptureRules,
+        work: impl AsyncFnOnce(&Tab, Visit<'_>) -> Result<T, CaptureError>,
+    ) -> Result<T, CaptureError> {
         let tab = self.tab().await?;
         let limit = rules.timeout.unwrap_or(self.settings.page_timeout);
         let visit = async {
@@ -459,6 +475,12 @@ impl BrowserPool {
         }
     }
 
+    /// Tabs that are in use, and those that may be.
+    pub fn tabs(&self) -> (usize, usize) {
+        let most = self.settings.pages.max(1);
+        (most - self.pages.available_permits(), most)
+    }
+
     /// Ends the browser and waits until its processes and its profile are gone. Captures under way fail,
     /// later ones are refused.
     pub async fn close(&self) {
@@ -475,6 +497,7 @@ impl BrowserPool {
         let chromium = self.chromium().await?;
         match Tab::open(chromium.clone(), permit.clone()).await {
             Err(CaptureError::Crashed(reason)) => {
+                numbers().browser_crashes.inc();
                 tracing::warn!(reason, "Chromium opens no tab and is replaced");
                 chromium.end().await;
                 Tab::open(self.chromium().await?, permit).await
@@ -493,6 +516,7 @@ impl BrowserPool {
             return Ok(chromium.clone());
         }
         let chromium = Arc::new(Chromium::launch(&self.settings).await?);
+        numbers().browser_launches.inc();
         *slot = Some(chromium.clone());
         Ok(chromium)
     }

@@ -16,13 +16,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use image::{GrayImage, ImageFormat, ImageReader, Limits, imageops};
 use leptess::tesseract::TessApi;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use crate::metrics::numbers;
 
 /// The environment variable, and its value, without which every picture takes several times as long.
 pub const REQUIRED_ENV: (&str, &str) = ("OMP_THREAD_LIMIT", "1");
@@ -177,7 +180,10 @@ impl OcrEngine {
             self.queue.send(Job { png, layout, reply }).await.map_err(|_| gone())?;
             answer.await.map_err(|_| gone())?
         };
-        timeout(self.patience, reading).await.unwrap_or(Err(OcrError::Timeout(self.patience)))
+        let began = Instant::now();
+        let read = timeout(self.patience, reading).instrument(tracing::info_span!("ocr")).await;
+        numbers().ocr.observe(began.elapsed().as_secs_f64());
+        read.unwrap_or(Err(OcrError::Timeout(self.patience)))
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     event::Class,
     job::{JobId, Principal},
+    metrics::numbers,
     store::{Recorded, Room, Transient},
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Client {
     /// The number of its last subscription.
     pub last_number: u32,
     pub feed: Feed,
+    /// It came back to a session, and it is not known yet whether it missed anything.
+    is_back: bool,
 }
 
 pub(super) struct Membership {
@@ -72,7 +75,7 @@ pub struct Replay {
 
 impl Client {
     pub fn new(outlet: Arc<dyn Outlet>, standing: Standing) -> Client {
-        let Standing { live, last_number, rooms, due, viewer } = standing;
+        let Standing { live, last_number, rooms, due, viewer, is_back } = standing;
         let mut replays = due;
         replays.sort_unstable_by_key(|replay| replay.number);
         let memberships =
@@ -86,6 +89,7 @@ impl Client {
             waiting: Vec::new(),
             last_number,
             feed: Feed::Behind(Behind { cursor: live, replays: replays.into(), ..Behind::default() }),
+            is_back,
         }
     }
 
@@ -129,6 +133,9 @@ impl Client {
 
     pub fn send(&mut self, events: &Events) -> Sent {
         let sent = self.outlet.send(events);
+        if self.is_back && !matches!(sent, Sent::Some(0) | Sent::Gone) {
+            self.is_caught_up("replayed");
+        }
         if !self.waiting.is_empty() {
             let taken = match sent {
                 Sent::All => events.item.events.len(),
@@ -141,6 +148,13 @@ impl Client {
             self.waiting.retain(|progress| progress.job.is_none_or(|job| !ended.contains(&job)));
         }
         sent
+    }
+
+    /// Counts once what a client that came back had missed.
+    pub fn is_caught_up(&mut self, outcome: &str) {
+        if std::mem::take(&mut self.is_back) {
+            numbers().recoveries.with_label_values(&[outcome]).inc();
+        }
     }
 
     /// Passes progress on, or keeps it until there is room. Returns whether it fell behind by this.

@@ -16,7 +16,7 @@ mod stream;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant as Moment},
 };
 
 use tokio::{
@@ -36,6 +36,7 @@ pub use self::{
 use crate::{
     config::ReplayOnSubscribe,
     job::{JobId, Principal},
+    metrics::numbers,
     store::{Announcement, Head, Recorded, Room, Store, StoreError},
 };
 
@@ -104,13 +105,15 @@ pub struct Standing {
     pub due: Vec<Replay>,
     /// Who it is: of what is told to all, it hears what is of jobs that it may see.
     pub viewer: Principal,
+    /// Whether it came back to a session.
+    pub is_back: bool,
 }
 
 impl Standing {
     /// A client that connected when everything up to a position had been delivered, and did not say who it is.
     pub fn new(live: i64) -> Standing {
         let viewer = Principal::anonymous();
-        Standing { live, last_number: 0, rooms: HashMap::new(), due: Vec::new(), viewer }
+        Standing { live, last_number: 0, rooms: HashMap::new(), due: Vec::new(), viewer, is_back: false }
     }
 
     /// The same for somebody.
@@ -278,11 +281,20 @@ impl Hub {
         (result, std::mem::take(&mut stream.touched))
     }
 
-    /// Delivers to many clients; they are written to in portions, so that others get their turn between.
-    async fn deliver(self: &Arc<Self>, work: impl FnOnce(&mut Stream) -> Vec<ClientId>) {
+    /// Delivers to many clients; they are written to in portions, so that others get their turn between. For what was
+    /// committed here, how long that took is counted once a portion.
+    async fn deliver(
+        self: &Arc<Self>,
+        committed: Option<Moment>,
+        work: impl FnOnce(&mut Stream) -> Vec<ClientId>,
+    ) {
         let (lagging, touched) = self.locked(work);
+        numbers().fell_behind.inc_by(lagging.len() as u64);
         for portion in touched.chunks(FLUSHES) {
             portion.iter().for_each(|outlet| outlet.flush());
+            if let Some(committed) = committed {
+                numbers().commit_to_client.observe(committed.elapsed().as_secs_f64());
+            }
             if touched.len() > FLUSHES {
                 tokio::task::yield_now().await;
             }
@@ -309,10 +321,10 @@ impl Hub {
         loop {
             match tokio::time::timeout_at(next_poll, announcements.recv()).await {
                 Ok(Some(Announcement::Transient(progress))) => {
-                    self.deliver(|stream| stream.take_progress(progress)).await;
+                    self.deliver(None, |stream| stream.take_progress(progress)).await;
                 }
-                Ok(Some(Announcement::Committed { events, .. })) => {
-                    self.deliver(|stream| stream.take_committed(events)).await;
+                Ok(Some(Announcement::Committed { events, at })) => {
+                    self.deliver(Some(at), |stream| stream.take_committed(events)).await;
                     if !self.with(|stream| stream.early.is_empty()) {
                         next_poll = next_poll.min(Instant::now() + GAP_PATIENCE);
                     }
@@ -333,7 +345,8 @@ impl Hub {
         loop {
             let events = self.store.tail(self.delivered(), PAGE).await?;
             let more = events.len() as i64 == PAGE;
-            self.deliver(|stream| stream.take_read(events)).await;
+            numbers().hub_found.inc_by(events.len() as u64);
+            self.deliver(None, |stream| stream.take_read(events)).await;
             if !more {
                 return Ok(());
             }

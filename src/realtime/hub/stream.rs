@@ -388,6 +388,7 @@ impl Stream {
                 client.waiting.remove(0);
             }
             client.feed = Feed::Live;
+            client.is_caught_up("nothing_missed");
             return Step::End;
         }
     }

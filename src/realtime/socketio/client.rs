@@ -13,6 +13,7 @@ use socketioxide::{
     extract::{SocketRef, TryData},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::Instrument as _;
 
 use super::{
     message::{Answer, Arguments, Asked, ORDERS, Order, WISHES, Wish},
@@ -23,6 +24,7 @@ use crate::{
     event::{Anything, Event, Severity, SystemNotification},
     identity::Identity,
     job::{Code, JobId, Principal, Rejection, Scope},
+    metrics::{self, numbers},
     realtime::{
         hub::{ClientId, Hub, Standing},
         session::Session,
@@ -155,6 +157,10 @@ impl Client {
             }
             std::future::ready(())
         });
+        socket.on_fallback(|| {
+            numbers().socket_events_received.with_label_values(&[metrics::OTHER]).inc();
+            std::future::ready(())
+        });
         socket.on_disconnect(|socket: SocketRef| {
             if let Some(client) = socket.extensions.remove::<Arc<Client>>() {
                 client.leave();
@@ -178,7 +184,7 @@ impl Client {
             self.hub.unregister(id);
         } else {
             inbox.work = Work::Going;
-            tokio::spawn(self.clone().work());
+            tokio::spawn(self.clone().work().instrument(self.span()));
             drop(inbox);
             self.watch();
         }
@@ -229,6 +235,7 @@ impl Client {
 
     /// Queues a message behind those that came before it.
     fn queue(self: &Arc<Self>, message: Message) {
+        numbers().socket_events_received.with_label_values(&[message.event]).inc();
         let mut inbox = self.inbox();
         if inbox.messages.len() >= self.limits.queued_messages {
             drop(inbox);
@@ -245,7 +252,7 @@ impl Client {
             Work::Resting => {
                 inbox.messages.push_back(message);
                 inbox.work = Work::Going;
-                tokio::spawn(self.clone().work());
+                tokio::spawn(self.clone().work().instrument(self.span()));
             }
             Work::Over => {}
         }
@@ -356,6 +363,11 @@ impl Client {
             }
             (None, None) => Ok(()),
         }
+    }
+
+    /// What the log calls it.
+    fn span(&self) -> tracing::Span {
+        tracing::info_span!("socket", socket = self.link.as_ref().map(|link| link.number()))
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {

@@ -28,7 +28,7 @@ use socketioxide::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::transport::Transport;
+pub use self::transport::{Counters, Transport};
 use self::{
     client::{Client, Guest},
     transport::{Limits, Link, Links},
@@ -104,6 +104,7 @@ pub fn start(
             async move {
                 let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
                 let auth = auth.ok();
+                note_generation(&socket, link.as_ref());
                 let opening = socket.req_parts();
                 let credentials =
                     Credentials::of_socket(auth.as_ref(), &opening.headers, opening.uri.query());
@@ -123,6 +124,7 @@ pub fn start(
         let (identity, words) = (identity.clone(), words.clone());
         async move {
             let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
+            note_generation(&socket, link.as_ref());
             let auth = auth.ok();
             let opening = socket.req_parts();
             let credentials = Credentials::of_socket(auth.as_ref(), &opening.headers, opening.uri.query());
@@ -162,6 +164,11 @@ pub fn start(
 }
 
 impl Sockets {
+    /// What went over all connections since the start.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.links.counters
+    }
+
     /// Lets nobody in any more, and sends everybody away over a stretch of time, so that they come back by themselves
     /// to whoever serves then.
     pub async fn drain(&self, over: Duration) {
@@ -175,6 +182,16 @@ impl Sockets {
 impl Holder for Link {
     fn let_go(&self) {
         self.kill();
+    }
+}
+
+/// Counts a connection by the version of its client's library.
+fn note_generation(socket: &SocketRef, link: Option<&Arc<Link>>) {
+    if let Some(link) = link {
+        link.set_generation(match socket.protocol() {
+            ProtocolVersion::V4 => "2",
+            ProtocolVersion::V5 => "3-4",
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use socketioxide::{ProtocolVersion, SendError, SocketError, TransportType, extra
 
 use super::transport::{Link, MARKER, Wire, begin_text};
 use crate::{
+    metrics::{Held, numbers},
     realtime::hub::{Events, Outlet, Progress, Sent, Told},
     store::{Addresses, Transient},
 };
@@ -23,6 +24,7 @@ pub struct SocketOutlet {
     /// Its WebSocket, once what the library had queued is on it.
     wire: OnceLock<Arc<Wire>>,
     marked: AtomicBool,
+    _counted: Held,
 }
 
 /// Where events go at the moment.
@@ -35,7 +37,15 @@ enum Way<'a> {
 
 impl SocketOutlet {
     pub fn new(socket: SocketRef, link: Option<Arc<Link>>, addresses: Addresses) -> SocketOutlet {
-        SocketOutlet { socket, link, addresses, wire: OnceLock::new(), marked: AtomicBool::new(false) }
+        numbers().socket_connects.inc();
+        SocketOutlet {
+            socket,
+            link,
+            addresses,
+            wire: OnceLock::new(),
+            marked: AtomicBool::new(false),
+            _counted: Held::of(&numbers().socket_connected),
+        }
     }
 
     /// Makes ready for the first event, so that it need not wait.
@@ -90,6 +100,7 @@ impl Outlet for SocketOutlet {
                 if wire
                     .send(events.frames(|told| encode(told, &self.addresses)), events.item.events.len()) =>
             {
+                events.taken();
                 Sent::All
             }
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
@@ -100,10 +111,14 @@ impl Outlet for SocketOutlet {
                     let payload = self.addresses.freshen(&event.kind, &event.payload);
                     match self.queue(&event.kind, &(&payload, offset)) {
                         Sent::All => {}
-                        Sent::Some(_) => return Sent::Some(taken),
+                        Sent::Some(_) => {
+                            events.taken_in_part(taken);
+                            return Sent::Some(taken);
+                        }
                         Sent::Gone => return Sent::Gone,
                     }
                 }
+                events.taken();
                 Sent::All
             }
         }
@@ -111,10 +126,19 @@ impl Outlet for SocketOutlet {
 
     fn send_progress(&self, progress: &Progress) -> Sent {
         match self.way() {
-            Way::Wire(wire) if wire.send_if_idle(progress.frames(encode_progress)) => Sent::All,
+            Way::Wire(wire) if wire.send_if_idle(progress.frames(encode_progress)) => {
+                progress.taken();
+                Sent::All
+            }
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
             Way::Wire(_) | Way::Between => Sent::Some(0),
-            Way::Library => self.queue(progress.item.kind.wire_name(), &progress.item.payload),
+            Way::Library => {
+                let sent = self.queue(progress.item.kind.wire_name(), &progress.item.payload);
+                if sent == Sent::All {
+                    progress.taken();
+                }
+                sent
+            }
         }
     }
 
@@ -122,6 +146,12 @@ impl Outlet for SocketOutlet {
         if let Some(wire) = self.wire.get() {
             wire.flush();
         }
+    }
+}
+
+impl Drop for SocketOutlet {
+    fn drop(&mut self) {
+        numbers().socket_disconnects.inc();
     }
 }
 

@@ -50,6 +50,7 @@ use crate::{
     config::{self, Config},
     event::Timestamp,
     identity::Stay,
+    metrics::{Held, numbers},
 };
 
 /// Bytes that a connection keeps for reading: clients say little.
@@ -62,6 +63,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// One frontend's words on raw WebSockets.
 pub trait Dialect: Projection {
+    /// What numbers call it.
+    const NAME: &'static str;
+
     /// What a client's message is answered with; what means nothing is not answered.
     fn answer(&self, _message: &str) -> Option<Utf8Bytes> {
         None
@@ -212,6 +216,8 @@ impl<D: Dialect> Door<D> {
         over: impl Future<Output = ()>,
         _place: OwnedSemaphorePermit,
     ) {
+        numbers().raw_sockets_opened.with_label_values(&[D::NAME]).inc();
+        let _counted = Held::of(&numbers().raw_sockets.with_label_values(&[D::NAME]));
         let settings = &self.sockets.0.settings;
         let outbox = Arc::new(Outbox::new(settings.max_buffered_bytes));
         let seat: Option<Seat> = match self.projector.join(&topic, outbox.clone()).await {
@@ -256,7 +262,13 @@ impl Line {
             }
             socket.flush().await
         };
-        matches!(timeout(self.stall, sent).await, Ok(Ok(())))
+        match timeout(self.stall, sent).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                numbers().slow_closed.with_label_values(&["raw"]).inc();
+                false
+            }
+        }
     }
 
     /// Closes, and gives the client a moment to agree.

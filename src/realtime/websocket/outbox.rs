@@ -8,7 +8,10 @@ use std::{
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
 
-use crate::realtime::projector::{Close, Frame, Listener, Told};
+use crate::{
+    metrics::numbers,
+    realtime::projector::{Close, Frame, Listener, Told},
+};
 
 /// A client's buffer.
 pub(super) struct Outbox {
@@ -59,6 +62,7 @@ impl Listener for Outbox {
         for frame in &told.frames {
             if !waiting.take(frame.clone(), self.max_bytes) {
                 // It would miss something without noticing; when it is back, it asks or is told where things stand.
+                numbers().slow_closed.with_label_values(&["raw"]).inc();
                 *waiting = Waiting { close: Some(Close::TRY_AGAIN), ..Waiting::default() };
                 break;
             }

@@ -19,6 +19,7 @@ use super::{SELECT, WorkLease, WorkRecord, work_record};
 use crate::{
     config,
     job::{Command, JobId},
+    metrics::{kind_label, numbers},
     store::{Store, StoreError, change::Working, jobs},
 };
 
@@ -173,6 +174,7 @@ impl Store {
             state.run(Command::Run)?;
             self.finish(tx, state).await?;
             let work = self.work(lease.job).await?;
+            numbers().work_claims.with_label_values(&[kind_label(&work.kind)]).inc();
             let lease_for = Duration::from_secs(seconds.unsigned_abs().into());
             return Ok(Some(ClaimedWork { work, lease, lease_for }));
         }

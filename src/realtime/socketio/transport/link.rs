@@ -13,6 +13,7 @@ use super::{
     greeting::Greeting,
     wire::{Counters, Limits, Wire},
 };
+use crate::metrics::{Held, numbers};
 
 /// The close code of a server that restarts (RFC 6455's registry); clients come back at once.
 const RESTART: u16 = 1012;
@@ -37,6 +38,17 @@ struct State {
     wire: Option<Arc<Wire>>,
     /// The name of a session that began by polling, under which an upgrade finds it.
     sid: Option<String>,
+    /// Which version its client's library has, once it is known.
+    generation: Option<&'static str>,
+    counted: Option<Held>,
+}
+
+impl State {
+    fn count(&mut self) {
+        let Some(generation) = self.generation else { return };
+        let transport = if self.wire.is_some() { "websocket" } else { "polling" };
+        self.counted = Some(Held::of(&numbers().connections.with_label_values(&[transport, generation])));
+    }
 }
 
 impl Link {
@@ -45,7 +57,21 @@ impl Link {
     }
 
     pub fn set_wire(&self, wire: Arc<Wire>) {
-        self.state().wire = Some(wire);
+        let mut state = self.state();
+        state.wire = Some(wire);
+        state.count();
+    }
+
+    /// Notes which version the client's library has.
+    pub fn set_generation(&self, generation: &'static str) {
+        let mut state = self.state();
+        state.generation = Some(generation);
+        state.count();
+    }
+
+    /// What the log calls it. Its session's name would let whoever reads the log poll in its stead.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Notes the session's name.

@@ -36,7 +36,7 @@ use crate::config::allows_origin;
 pub use self::{
     frame::begin_text,
     link::{Link, Links},
-    wire::{Limits, MARKER, Wire},
+    wire::{Counters, Limits, MARKER, Wire},
 };
 
 /// How long the first frame of an upgrade may take.
