@@ -28,7 +28,7 @@ use crate::{
     dialects::{self, novel_tool},
     event::Kind,
     http,
-    http::{Api, Live, Numbers, Pictures, Shell},
+    http::{Api, Contracts, Live, Numbers, Pictures, Shell},
     identity::Identity,
     job::{RequestLimits, Stage},
     metrics,
@@ -131,6 +131,7 @@ impl Server {
         if config.server.demo_shop {
             config.crawler.allow_origins.push(local.clone());
         }
+        let contracts = Contracts::open(&public, &config.server.client_bundle)?;
         let data_dir = data_dir(&config.server.data_dir)?;
         std::fs::create_dir_all(&data_dir).with_context(|| {
             format!("cannot make the data directory {}; choose another with --data-dir", data_dir.display())
@@ -205,6 +206,7 @@ impl Server {
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
             numbers,
+            contracts,
             look: context.clone().map(look),
         };
         let mut routes =

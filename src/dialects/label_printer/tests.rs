@@ -86,6 +86,7 @@ async fn house() -> House {
         ready: Arc::new(AtomicBool::new(true)),
         live: Live::new(hub.clone(), CancellationToken::new(), &config),
         numbers: Numbers::new(store.clone(), hub, config.metrics.access, &public, Arc::new(|| {})),
+        contracts: http::Contracts::open(&public, "".as_ref()).unwrap(),
         look: None,
     };
     let anybody = Extension(Caller(Principal::anonymous()));
