@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{self, Config, MetricsAccess, Signed},
     dialects::{self, novel_tool},
-    event::Kind,
+    event::{Ask, Kind},
     http,
     http::{Api, Contracts, Live, Numbers, Pictures, Shell},
     identity::Identity,
@@ -371,6 +371,9 @@ async fn serve_numbers(listeners: Vec<TcpListener>, numbers: Numbers, stop: Canc
 fn name_numbers(config: &Config) {
     metrics::name_kinds(&config.metrics.kinds);
     metrics::numbers().name_events(Kind::ALL.iter().map(|kind| kind.wire_name()));
+    for ask in Ask::ALL {
+        metrics::numbers().socket_events_received.with_label_values(&[ask.name()]);
+    }
     metrics::numbers().name_stages(Stage::ALL.iter().map(|stage| stage.word()));
 }
 

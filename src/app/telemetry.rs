@@ -78,5 +78,5 @@ fn written<S>() -> Written<S>
 where
     S: tracing::Subscriber + for<'a> registry::LookupSpan<'a>,
 {
-    fmt::layer().with_writer(std::io::stderr)
+    fmt::layer().with_writer(std::io::stderr as fn() -> std::io::Stderr)
 }
