@@ -191,6 +191,9 @@ static KINDS: OnceLock<Vec<String>> = OnceLock::new();
 /// Names the kinds of work that have numbers of their own; the first call of a process counts.
 pub fn name_kinds(kinds: &[String]) {
     let _ = KINDS.set(kinds.to_vec());
+    for kind in self::kinds() {
+        numbers().work_claims.with_label_values(&[kind]);
+    }
 }
 
 /// The kinds of work that have numbers of their own, and what all others are counted under.

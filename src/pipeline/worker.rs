@@ -192,6 +192,7 @@ impl Worker {
             Err(StageError::Retry { .. } | StageError::Fatal { .. }) => "given_up",
         };
         numbers().items.with_label_values(&[stage, word]).inc();
+        tracing::debug!(outcome = word, "an item was worked on");
         match outcome {
             Ok(change) => {
                 let made = self

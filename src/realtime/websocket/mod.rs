@@ -164,6 +164,9 @@ impl<D: Dialect> Clone for Door<D> {
 
 impl<D: Dialect> Door<D> {
     pub fn new(sockets: &RawSockets, dialect: D) -> Door<D> {
+        // There before the first one comes.
+        numbers().raw_sockets.with_label_values(&[D::NAME]);
+        numbers().raw_sockets_opened.with_label_values(&[D::NAME]);
         let projector = Projector::new(dialect, sockets.0.hub.clone(), sockets.0.over.clone());
         Door { sockets: sockets.clone(), projector }
     }
