@@ -127,7 +127,7 @@ impl Numbers {
             }
             MetricsAccess::Local if self.is_local(parts) => Ok(()),
             _ => {
-                let message = "The numbers are for the operator: send an API key of the scope metrics (`jobcast key create prometheus --scope metrics`) as Authorization: Bearer …, or see metrics.access and metrics.listen.";
+                let message = "The numbers are for the operator: send an API key of the scope metrics (`jobcast key create prometheus --subject operator --scope metrics`) as Authorization: Bearer …, or see metrics.access and metrics.listen.";
                 Err(Rejection::new(Code::Unauthenticated, message))
             }
         }
