@@ -9,14 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, error::Error};
+use super::{Api, error::Error, page};
 use crate::{
     identity::{Credentials, Stay},
     job::{Code, JobId, Principal, Rejection, Scope},
 };
 
-/// Where anybody may look: whether the server lives, what it can do.
-const OPEN: [&str; 6] = ["/health", "/healthz", "/readyz", "/api/health", "/openapi.json", "/docs"];
+/// Where anybody may look: the page, whether the server lives, what it can do.
+const OPEN: [&str; 7] = ["/", "/health", "/healthz", "/readyz", "/api/health", "/openapi.json", "/docs"];
 /// Below these the handlers themselves say what a caller needs: scopes for work outside, tokens for new tokens.
 const OWN_RULES: [&str; 4] = ["/v1/work", "/v1/kinds", "/cdn/", "/api/v1/auth/"];
 /// How a 401 says what to send (RFC 6750).
@@ -73,7 +73,7 @@ pub(super) async fn find(
 ) -> Response {
     let path = request.uri().path();
     let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
-    if OPEN.contains(&path) || path.starts_with("/docs/") {
+    if OPEN.contains(&path) || path.starts_with("/docs/") || path.starts_with(page::FOLDER) {
         return next.run(request).await;
     }
     let credentials = Credentials::of_request(request.headers(), request.uri().query());

@@ -20,6 +20,7 @@ mod novels;
 mod objects;
 mod ocr;
 mod openapi;
+mod page;
 mod print_sheets;
 mod process;
 mod projects;
