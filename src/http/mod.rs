@@ -2,6 +2,7 @@
 
 mod about;
 mod caller;
+mod contracts;
 mod error;
 mod events;
 mod health;
@@ -32,6 +33,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use about::DemoShop;
 pub use caller::{Caller, Refuse};
+pub use contracts::Contracts;
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
@@ -81,6 +83,8 @@ pub struct Api {
     pub page: Page,
     /// Where there is one.
     pub demo_shop: Option<Arc<DemoShop>>,
+    /// What is served as it is.
+    pub contracts: Contracts,
     /// Looks at a shop; `None` where jobs are not worked on.
     pub look: Option<Look>,
 }
@@ -118,6 +122,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(schedules::run))
         .routes(routes!(objects::show))
+        .routes(routes!(contracts::asyncapi))
+        .routes(routes!(contracts::typescript))
+        .routes(routes!(contracts::json_schema))
+        .routes(routes!(contracts::client))
         .merge(work::routes())
         .route("/cdn/{*key}", get(objects::get))
 }

@@ -87,6 +87,7 @@ async fn house() -> House {
         live: Live::new(hub, CancellationToken::new(), &config),
         page: http::Page::new(blobs.addresses()),
         demo_shop: None,
+        contracts: http::Contracts::open(&public, "".as_ref()).unwrap(),
         look: None,
     };
     let anybody = Extension(Caller(Principal::anonymous()));
