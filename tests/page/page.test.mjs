@@ -12,7 +12,7 @@ const BASE = process.env.JOBCAST_URL;
 const CLOSED = process.env.JOBCAST_CLOSED_URL;
 const TOKEN = process.env.JOBCAST_TOKEN;
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 const WIDE = { width: 1280, height: 900 };
 const NARROW = { width: 360, height: 740 };
 

@@ -101,6 +101,9 @@ export class JobView {
       return;
     }
     if (!this.timeline.push({ ...next, how: this.timeline.last < this.replayedTo ? "replay" : "live" })) return;
+    // A sentence of the journal is newer than the progress that was told before it.
+    if (event === "job:updated" || event === "job:log") this.fresh.message = "";
+    if (event === "job:updated") this.fresh.step = "";
     if (isEnded(this.timeline.head.status)) this.#ended();
     soon(this.paint);
   }
@@ -302,7 +305,7 @@ export class JobView {
     attribute(this.live, "aria-pressed", String(isLive));
     attribute(this.live, "data-on", isLive && !hasEnded ? "" : null);
     const loading = this.phase === "loading" && last > 0 ? " · reading its past…" : "";
-    say(this.where, last === 0 ? "No event yet" : isLive ? `Event ${last}${hasEnded ? `, the last · ${moment(state.at)}` : ""}${loading}` : `As it was at event ${this.at} of ${last} · ${moment(state.at)}`);
+    say(this.where, last === 0 ? (this.phase === "loading" ? "Reading its events…" : "No event yet") : isLive ? `Event ${last}${hasEnded ? `, the last · ${moment(state.at)}` : ""}${loading}` : `As it was at event ${this.at} of ${last} · ${moment(state.at)}`);
     attribute(this.slider, "aria-valuetext", `Event ${this.at ?? last} of ${last}, ${statusWord(state.status)}, ${clock(state.at)}`);
     this.#bands(first, last);
     for (const one of Object.values(this.parts)) one.paint(state);

@@ -8,8 +8,10 @@ import { ago, group, host, KINDS, plural, statusWord } from "./words.js";
 /** Rows that are kept; the oldest go first. */
 const MOST = 5000;
 const PAGE = 500;
-/** Jobs at work that are followed event by event, the newest; of more, the list is asked for now and then. */
-const FOLLOWED = 300;
+const AT_WORK = ["running", "crawling", "processing-ocr", "matching", "rendering", "paused"];
+/** Jobs that are followed event by event, those at work first; the others are asked for now and then. A connection may
+ * follow 500, and a job's own view is one of them. */
+const FOLLOWED = 450;
 const ROUND = 15_000;
 /** A row and the event that it was written with may differ by so much, in milliseconds. */
 const SAME = 1000;
@@ -38,6 +40,7 @@ export class Jobs extends EventTarget {
     for (const end of this.follows.values()) end();
     this.follows.clear();
     this.rows.clear();
+    this.behind = 0;
     this.state = "loading";
     this.refresh();
   }
@@ -51,12 +54,18 @@ export class Jobs extends EventTarget {
     try {
       const { jobs, total } = await ask(`/v1/jobs?limit=${PAGE}`);
       this.total = total;
+      this.behind = Math.max(this.behind ?? 0, jobs.length);
       const newest = new Set(jobs.map((job) => job.id));
       const oldest = jobs.length < PAGE ? 0 : Date.parse(jobs.at(-1).createdAt);
       for (const row of this.rows.values()) {
         if (!newest.has(row.id) && row.created > oldest) this.#drop(row.id);
       }
       for (const job of jobs) this.#put(job);
+      // What is at work is shown however old it is.
+      if (total > jobs.length) {
+        const older = await Promise.all(AT_WORK.map((status) => ask(`/v1/jobs?limit=100&status=${status}`)));
+        for (const { jobs } of older) for (const job of jobs) this.#put(job);
+      }
       this.state = "ready";
     } catch (error) {
       this.state = "failed";
@@ -73,7 +82,8 @@ export class Jobs extends EventTarget {
 
   /** The jobs behind those that are known. */
   async older() {
-    const { jobs, total } = await ask(`/v1/jobs?limit=${PAGE}&offset=${this.rows.size}`);
+    const { jobs, total } = await ask(`/v1/jobs?limit=${PAGE}&offset=${this.behind}`);
+    this.behind += jobs.length;
     this.total = total;
     for (const job of jobs) this.#put(job);
     this.#follow();
@@ -104,9 +114,10 @@ export class Jobs extends EventTarget {
     this.follows.delete(id);
   }
 
-  /** Follows the jobs at work, the newest first. */
+  /** Follows the jobs that have not ended, those at work first, the newest of each first. */
   #follow() {
-    const active = [...this.rows.values()].filter((row) => !row.ended).sort((a, b) => b.created - a.created);
+    const waits = (row) => Number(group(row.status) === "waiting");
+    const active = [...this.rows.values()].filter((row) => !row.ended).sort((a, b) => waits(a) - waits(b) || b.created - a.created);
     this.isPartly = active.length > FOLLOWED;
     const wanted = new Set(active.slice(0, FOLLOWED).map((row) => row.id));
     for (const [id, end] of this.follows) {
