@@ -30,7 +30,8 @@ async function submit(wish, list) {
   // A request that is sent again, for its answer was lost, makes one job.
   const headers = { "Idempotency-Key": crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
   if (!list) return (await ask("/v1/jobs", { method: "POST", json: wish, headers })).id;
-  const { shopUrl, templateId = "standard-label", ...config } = wish;
+  const { shopUrl, templateId = "standard-label", plan: _, matchThreshold, ...config } = wish;
+  if (matchThreshold !== undefined) config.matcherConfig = { threshold: matchThreshold };
   const body = new FormData();
   body.append("shopUrl", shopUrl);
   body.append("templateId", templateId);

@@ -23,7 +23,7 @@ export class Live extends EventTarget {
     socket.on("connect", () => this.#connected());
     socket.on("disconnect", (reason) => this.#disconnected(reason));
     socket.on("connect_error", (error) => this.#refused(error));
-    socket.io.on("reconnect_attempt", () => this.#stand({ phase: "reconnecting" }));
+    socket.io.on("reconnect_attempt", () => this.#stand({ phase: navigator.onLine === false ? "offline" : "reconnecting" }));
     socket.onAny((event, data, offset) => {
       arrived();
       // The offset begins with the event's position in the journal; progress has none.
@@ -108,7 +108,7 @@ export class Live extends EventTarget {
     const transport = () => this.#stand({ transport: socket.io.engine?.transport?.name ?? "" });
     socket.io.engine?.once("upgrade", transport);
     this.#stand({
-      phase: "live", recovered, since: Date.now(), everConnected: true, error: "",
+      phase: "live", recovered, everConnected: true, error: "",
       returns: this.status.returns + (isReturn ? 1 : 0), transport: socket.io.engine?.transport?.name ?? "",
     });
     this.dispatchEvent(new CustomEvent("connected", { detail: { recovered: recovered !== false, isReturn } }));
@@ -116,7 +116,7 @@ export class Live extends EventTarget {
 
   #disconnected(reason) {
     if (reason === "io client disconnect") return;
-    this.#stand({ phase: navigator.onLine === false ? "offline" : "reconnecting", since: Date.now(), error: reason });
+    this.#stand({ phase: navigator.onLine === false ? "offline" : "reconnecting", error: reason });
     // The library stays away when it was sent away; the answer to a new try tells why.
     if (reason === "io server disconnect") setTimeout(() => this.socket.connect(), 1000);
   }
@@ -138,7 +138,10 @@ export class Live extends EventTarget {
   }
 
   #stand(change) {
-    this.status = { ...this.status, ...change };
+    const isOut = (phase) => phase === "reconnecting" || phase === "offline";
+    const { phase } = this.status;
+    const isSame = !change.phase || change.phase === phase || (isOut(change.phase) && isOut(phase));
+    this.status = { ...this.status, ...change, since: isSame ? this.status.since : Date.now() };
     this.dispatchEvent(new Event("status"));
   }
 }

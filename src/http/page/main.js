@@ -6,7 +6,7 @@ import { Form } from "./form.js";
 import { JobView } from "./job.js";
 import { JobList, Jobs } from "./list.js";
 import { Live } from "./live.js";
-import { ago, plural } from "./words.js";
+import { ago, clock, plural } from "./words.js";
 
 const main = document.getElementById("main");
 const app = { about: null, live: new Live(), jobs: null, view: null, start };
@@ -118,10 +118,22 @@ function connectionChanged() {
     row("Replayed", replayed ? plural(replayed, "event") : "none"),
     row("Event to paint", paint.count ? `p50 ${paint.p50.toFixed(0)} ms, p99 ${paint.p99.toFixed(0)} ms of ${plural(paint.count, "event")}` : "no event yet"),
     row("Server", app.about ? `Jobcast ${app.about.version}` : "–"),
-  ), h("p", {}, h("a", { href: "/docs" }, "The API as a page")));
+  ), h("p", {}, h("a", { href: "/docs" }, "The API as a page")),
+  h("p", { class: "hint" }, "Keys: / search, n new job, j and k along the list; in a job space replays, ← and → go by an event, End goes back to now, b draws the words."));
+}
+
+const banner = document.getElementById("banner");
+
+/** While nothing comes in, the page says of when it is. */
+function warn() {
+  const { phase, since } = app.live.status;
+  const isLost = (phase === "reconnecting" || phase === "offline") && Date.now() - since > 1500;
+  banner.hidden = !isLost;
+  say(banner, isLost ? `${phase === "offline" ? "You are offline" : "The connection is lost"}: what you see is as it was at ${clock(since)}. It comes back by itself, and nothing is missed.` : "");
 }
 
 app.live.addEventListener("status", () => soon(connectionChanged));
+app.live.addEventListener("status", warn);
 details.addEventListener("toggle", connectionChanged);
 app.live.addEventListener("denied", () => {
   // The answer of a request says it in a sentence.
@@ -182,6 +194,7 @@ addEventListener("keydown", (event) => {
 addEventListener("jobcast:unauthenticated", (event) => app.about && gate(event.detail));
 setInterval(() => {
   if (document.visibilityState !== "visible") return;
+  warn();
   app.view?.tick?.();
   if (details.matches(":popover-open")) connectionChanged();
 }, 1000);
