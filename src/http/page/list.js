@@ -61,12 +61,14 @@ export class Jobs extends EventTarget {
         if (!newest.has(row.id) && row.created > oldest) this.#drop(row.id);
       }
       for (const job of jobs) this.#put(job);
+      this.state = "ready";
+      this.#follow();
+      this.dispatchEvent(new Event("change"));
       // What is at work is shown however old it is.
       if (total > jobs.length) {
         const older = await Promise.all(AT_WORK.map((status) => ask(`/v1/jobs?limit=100&status=${status}`)));
         for (const { jobs } of older) for (const job of jobs) this.#put(job);
       }
-      this.state = "ready";
     } catch (error) {
       this.state = "failed";
       this.error = error.message;
