@@ -273,7 +273,9 @@ export class JobView {
   tick() {
     if (this.phase === "failed") return;
     this.#meta();
-    if (!isEnded(this.timeline.head.status)) this.parts.timings.paint(this.state);
+    if (isEnded(this.timeline.head.status)) return;
+    this.parts.timings.paint(this.state);
+    this.#bands(this.timeline.first, this.timeline.last);
   }
 
   #paint() {
@@ -413,9 +415,11 @@ export class JobView {
   }
 
   #bands(first, last) {
-    const key = `${first}-${last}`;
-    if (this.bands.dataset.key === key) return;
-    this.bands.dataset.key = key;
+    const { length } = this.timeline.bands;
+    // Within a stage the bands only become a little shorter with each event.
+    if (this.banded === last || (this.bands.childElementCount === length && performance.now() - this.bandedAt < 250 && !isEnded(this.timeline.head.status))) return;
+    this.banded = last;
+    this.bandedAt = performance.now();
     const span = Math.max(1, last - Math.max(first, 1));
     const x = (seq) => ((Math.max(seq, first, 1) - Math.max(first, 1)) / span) * 1000;
     const { bands } = this.timeline;

@@ -9,6 +9,8 @@ import { bytes, clock, duration, plural, share, STAGE, statusWord } from "./word
 /** Cards that a part shows before somebody asks for more. */
 const CARDS = 60;
 const LINES = 200;
+/** What costs much to draw, and changes with every event, is drawn so often, in milliseconds. */
+const PAUSE = 250;
 
 function section(name, title, ...tools) {
   const heading = h("h2", {}, title);
@@ -238,6 +240,13 @@ export class Documents {
 
   paint(state) {
     this.element.hidden = !state.document && state.artifacts.size === 0;
+    // A large document that changes all the time is shown a few times a second.
+    const wait = PAUSE - (performance.now() - (this.since ?? -PAUSE));
+    if (this.shown !== state.document && wait > 0 && this.view.at === null && !isEnded(state.status)) {
+      this.later ||= setTimeout(() => { this.later = null; soon(this.view.paint); }, wait);
+      return;
+    }
+    if (this.shown !== state.document) this.since = performance.now();
     keyed(this.files, [...state.artifacts.values()], (file) => file.name, () => h("li", {}), (node, file) => {
       node.replaceChildren(link(file.url, file.name), h("span", { class: "hint" }, `${file.contentType}, ${bytes(file.size)}`));
     });
@@ -329,6 +338,10 @@ export class Timings {
     this.element.hidden = spans.length === 0;
     if (!spans.length) return;
     const isNow = this.view.at === null && !isEnded(state.status);
+    // Each second it is drawn anyway.
+    if (isNow && this.spans === state.spans.length && performance.now() - this.drawn < PAUSE) return;
+    this.spans = state.spans.length;
+    this.drawn = performance.now();
     const now = isNow ? Math.max(state.at, Date.now()) : state.at;
     const from = spans[0].from;
     const whole = Math.max(1, (state.endedAt || now) - from);
@@ -368,11 +381,9 @@ export class Log {
     if (this.shown === state.log.at(-1) && this.length === state.log.length) return;
     this.shown = state.log.at(-1);
     this.length = state.log.length;
-    const { scroller } = this;
-    const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 30;
+    // It stays at its end by itself: its style turns it around.
     keyed(this.list, state.log.slice(-LINES), (line) => line, (line) => h("li", { "data-level": line.level },
       h("time", {}, clock(line.at)), line.source && h("b", {}, line.source), h("span", {}, line.message)));
-    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
   }
 }
 
@@ -384,7 +395,11 @@ export class Events {
     this.view = view;
     Object.assign(this, section("events", "Events"));
     this.rows = h("div", { class: "event-rows", role: "listbox", "aria-label": "Events by seq", tabIndex: 0, onkeydown: (event) => this.#key(event), onclick: (event) => this.#click(event) });
-    this.scroller = h("div", { class: "event-scroller", onscroll: () => soon(this.again) }, this.rows);
+    this.scroller = h("div", { class: "event-scroller", onscroll: () => this.#scrolled() }, this.rows);
+    // Known rather than asked for: each look at the layout while it changes would cost a layout.
+    this.top = 0;
+    this.tall = 320;
+    this.isAtEnd = true;
     this.detail = h("div", { class: "detail", hidden: true });
     this.body.append(this.scroller, this.detail);
     this.nodes = new Map();
@@ -396,28 +411,38 @@ export class Events {
     const { entries } = this.view.timeline;
     this.element.hidden = entries.length === 0;
     say(this.count, String(this.view.timeline.last));
-    const { scroller } = this;
-    const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < ROW * 2;
     const grew = this.length !== entries.length;
     this.length = entries.length;
     this.seq = state.seq;
-    this.rows.style.height = `${entries.length * ROW}px`;
-    if (grew && isAtEnd && this.view.at === null) scroller.scrollTop = entries.length * ROW;
+    if (grew) this.rows.style.height = `${entries.length * ROW}px`;
+    if (grew && this.isAtEnd && this.view.at === null) this.#scroll(entries.length * ROW - this.tall);
     else if (this.view.at !== null && this.followed !== this.view.at) this.#show(this.view.timeline.index(state.seq));
     this.followed = this.view.at;
     this.#window();
   }
 
   #show(index) {
+    if (index * ROW < this.top) this.#scroll(index * ROW);
+    else if ((index + 1) * ROW > this.top + this.tall) this.#scroll((index + 1) * ROW - this.tall);
+  }
+
+  #scroll(top) {
+    this.top = Math.max(0, top);
+    this.scroller.scrollTop = this.top;
+  }
+
+  #scrolled() {
     const { scroller } = this;
-    if (index * ROW < scroller.scrollTop) scroller.scrollTop = index * ROW;
-    else if ((index + 1) * ROW > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = (index + 1) * ROW - scroller.clientHeight;
+    this.top = scroller.scrollTop;
+    this.tall = scroller.clientHeight || this.tall;
+    this.isAtEnd = this.length * ROW - this.top - this.tall < ROW * 2;
+    soon(this.again);
   }
 
   #window() {
     const { entries } = this.view.timeline;
-    const from = Math.max(0, Math.floor(this.scroller.scrollTop / ROW) - 5);
-    const to = Math.min(entries.length, from + Math.ceil((this.scroller.clientHeight || 320) / ROW) + 10);
+    const from = Math.max(0, Math.floor(this.top / ROW) - 5);
+    const to = Math.min(entries.length, from + Math.ceil(this.tall / ROW) + 10);
     const offset = entries.length ? entries[0].seq : 0;
     const shown = entries.slice(from, to);
     keyed(this.rows, shown, (entry) => entry.seq, (entry) => h("div", { class: "event", role: "option", id: `event-${entry.seq}`, "data-how": entry.how, "aria-selected": "false" },
