@@ -182,7 +182,7 @@ test("a job is paused, resumed, cancelled and tried again by its buttons; a work
     { type: "event", name: "page-test:own", data: { some: "thing" } },
   ]);
   await page.getByText("<b>Odd</b> page").first().waitFor();
-  assert.match(await text(page, ".documents pre"), /"state": "odd"/);
+  await page.locator(".documents pre", { hasText: '"state": "odd"' }).waitFor();
   assert.match(await text(page, ".workers"), /hand-made/);
   await isAccessible(page, "a worker's job");
   await page.getByRole("button", { name: "Pause" }).click();

@@ -236,6 +236,8 @@ export class Documents {
     this.files = h("ul", { class: "files" });
     this.text = h("pre", { tabIndex: 0, role: "region", "aria-label": "Document" });
     this.body.append(this.files, this.text);
+    this.shown = null;
+    this.text.hidden = true;
   }
 
   paint(state) {
