@@ -28,7 +28,7 @@ use crate::{
     dialects::{self, novel_tool},
     event::{Ask, Kind},
     http,
-    http::{Api, Contracts, Live, Numbers, Pictures, Shell},
+    http::{Api, Contracts, DemoShop, Live, Numbers, Page, Pictures, Shell},
     identity::Identity,
     job::{RequestLimits, Stage},
     metrics,
@@ -206,6 +206,8 @@ impl Server {
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
             numbers,
+            page: Page::new(blobs.addresses()),
+            demo_shop: config.server.demo_shop.then(|| Arc::new(demo(&local))),
             contracts,
             look: context.clone().map(look),
         };
@@ -265,9 +267,7 @@ impl Server {
 
     /// The start page of the demo shop, as this server's crawler reaches it.
     pub fn demo_shop(&self) -> Url {
-        let mut url = self.local.clone();
-        url.set_path(&format!("{DEMO_SHOP}/"));
-        url
+        demo_shop_of(&self.local)
     }
 
     /// How many clients follow events at the moment.
@@ -406,6 +406,18 @@ fn look(context: Arc<Context>) -> http::Look {
             context.detect(&url).await.map(|found| found.told()).map_err(|error| error.to_string())
         })
     })
+}
+
+fn demo_shop_of(local: &Url) -> Url {
+    let mut url = local.clone();
+    url.set_path(&format!("{DEMO_SHOP}/"));
+    url
+}
+
+/// The demo shop, as the page is told of it.
+fn demo(local: &Url) -> DemoShop {
+    let price_list = format!("{DEMO_SHOP}/{}", demo_shop::PRICE_LIST);
+    DemoShop { url: demo_shop_of(local).into(), price_list }
 }
 
 /// How to connect to the database, and the embedded server if it is ours.

@@ -1,5 +1,6 @@
-//! The native REST API under `/v1` with its live doors, objects, health: every route on one screen.
+//! The live page at `/`, the native REST API under `/v1` with its live doors, objects, health: every route on one screen.
 
+mod about;
 mod caller;
 mod contracts;
 mod error;
@@ -10,8 +11,10 @@ mod numbers;
 mod objects;
 mod once;
 mod openapi;
+mod page;
 mod pictures;
 mod reader;
+mod results;
 mod schedules;
 mod server;
 mod trace;
@@ -30,6 +33,7 @@ use url::Url;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use about::DemoShop;
 pub use caller::{Caller, Refuse};
 pub use contracts::Contracts;
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
@@ -37,6 +41,7 @@ pub use numbers::{Look as NumbersLook, Numbers};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
 pub use openapi::described;
+pub use page::Page;
 pub use pictures::{Pictures, Readable};
 pub use reader::Live;
 pub use server::{Shell, serve, serve_numbers};
@@ -78,6 +83,10 @@ pub struct Api {
     pub ready: Arc<AtomicBool>,
     pub live: Live,
     pub numbers: Numbers,
+    /// How the live page is served.
+    pub page: Page,
+    /// Where there is one.
+    pub demo_shop: Option<Arc<DemoShop>>,
     /// What is served as it is.
     pub contracts: Contracts,
     /// Looks at a shop; `None` where jobs are not worked on.
@@ -101,6 +110,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .route("/health", get(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(numbers::show))
+        .routes(routes!(page::index))
+        .routes(routes!(page::file))
+        .routes(routes!(about::about))
+        .routes(routes!(about::templates))
         .routes(routes!(jobs::submit, jobs::list))
         .routes(routes!(jobs::show, jobs::change, jobs::remove))
         .routes(routes!(events::get))
@@ -108,6 +121,8 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))
         .routes(routes!(jobs::retry))
+        .routes(routes!(results::screenshot))
+        .routes(routes!(results::labels))
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(schedules::run))

@@ -23,6 +23,7 @@ mod numbers;
 mod objects;
 mod ocr;
 mod openapi;
+mod page;
 mod print_sheets;
 mod process;
 mod projects;

@@ -86,6 +86,8 @@ async fn house() -> House {
         ready: Arc::new(AtomicBool::new(true)),
         live: Live::new(hub.clone(), CancellationToken::new(), &config),
         numbers: Numbers::new(store.clone(), hub, config.metrics.access, &public, Arc::new(|| {})),
+        page: http::Page::new(blobs.addresses()),
+        demo_shop: None,
         contracts: http::Contracts::open(&public, "".as_ref()).unwrap(),
         look: None,
     };
