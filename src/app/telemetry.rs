@@ -5,10 +5,7 @@ mod traces;
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, registry,
-    util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _};
 
 pub use self::traces::Traces;
 use crate::config::{Log, LogFormat, Telemetry};
@@ -55,16 +52,15 @@ fn begin(settings: &Log, traces: Option<&Traces>) -> anyhow::Result<()> {
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
     let started = match traces.and_then(Traces::tracer) {
-        // One filter for all is cheaper than one for each.
         None if text => registry().with(filter).with(written().with_target(false)).try_init(),
         None => registry().with(filter).with(written().json().flatten_event(true)).try_init(),
         Some(tracer) => {
-            let ours = Targets::new().with_target("jobcast", tracing::Level::INFO);
             let traced = tracing_opentelemetry::layer().with_location(false).with_threads(false);
-            let registry = registry().with(traced.with_tracer(tracer).with_filter(ours));
+            // One filter for both: with one each, what a library asks of one is taken for an answer of the other.
+            let registry = registry().with(filter).with(traced.with_tracer(tracer));
             match text {
-                true => registry.with(written().with_target(false).with_filter(filter)).try_init(),
-                false => registry.with(written().json().flatten_event(true).with_filter(filter)).try_init(),
+                true => registry.with(written().with_target(false)).try_init(),
+                false => registry.with(written().json().flatten_event(true)).try_init(),
             }
         }
     };
