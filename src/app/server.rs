@@ -24,7 +24,7 @@ use super::{
     listen,
 };
 use crate::{
-    config::{self, Config, MetricsAccess, Signed},
+    config::{self, AdminMode, Config, MetricsAccess, Signed},
     dialects::{self, novel_tool},
     event::{Ask, Kind},
     http,
@@ -168,6 +168,7 @@ impl Server {
             blobs.addresses().clone(),
             &config.server.cors_origins,
             &config.realtime,
+            &config.admin_ui,
         );
 
         let raw_sockets = RawSockets::new(hub.clone(), &config);
@@ -574,6 +575,11 @@ fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
     if config.server.demo_shop {
         tracing::warn!(
             "the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses"
+        );
+    }
+    if config.admin_ui.enabled && config.admin_ui.mode == AdminMode::Development {
+        tracing::warn!(
+            "who knows the Admin UI's password sees what all sockets say and are told, whoever's jobs that is of: admin_ui.mode is \"development\""
         );
     }
     for origin in &config.crawler.allow_origins {

@@ -28,7 +28,7 @@ use crate::{
     realtime::{
         feed::{Interest, News},
         projector::{Listener, Opened, Projection, Projector, Seat, Told},
-        socketio::Words,
+        socketio::{MoreRooms, Words},
     },
     store::{Store, StoreError, WorkRecord},
 };
@@ -128,13 +128,18 @@ impl Rooms {
         mut messages: mpsc::Receiver<Message>,
         left: CancellationToken,
     ) {
+        let rooms = Arc::new(MoreRooms::default());
+        socket.extensions.insert(rooms.clone());
         let mut seats: HashMap<i64, (Seat, Option<AbortOnDropHandle<()>>)> = HashMap::new();
         loop {
             // The socket keeps its handlers, and this keeps the socket: it must be told.
             match left.run_until_cancelled(messages.recv()).await.flatten() {
                 None => return,
                 Some(Message::Leave(data)) => match data["job_id"].as_i64() {
-                    Some(number) => drop(seats.remove(&number)),
+                    Some(number) => {
+                        seats.remove(&number);
+                        rooms.leave(&room(number));
+                    }
                     None => say(&socket, "Missing job_id"),
                 },
                 Some(Message::Join(data)) => {
@@ -145,6 +150,7 @@ impl Rooms {
                     match self.join(&socket, &data).await {
                         Ok((number, seat, watch)) => {
                             seats.insert(number, (seat, watch));
+                            rooms.enter(room(number));
                         }
                         Err(message) => say(&socket, &message),
                     }
@@ -195,6 +201,11 @@ impl Rooms {
         });
         Ok((number, seat, watch))
     }
+}
+
+/// What the room of a job is called.
+fn room(number: i64) -> String {
+    format!("job_{number}")
 }
 
 /// Where a page is shown a job.

@@ -9,7 +9,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use socketioxide::{ProtocolVersion, SendError, SocketError, TransportType, extract::SocketRef};
 
-use super::transport::{Link, MARKER, Wire, begin_text};
+use super::{
+    admin::Trace,
+    transport::{Link, MARKER, Wire, begin_text},
+};
 use crate::{
     metrics::{Held, numbers},
     realtime::hub::{Events, Outlet, Progress, Sent, Told},
@@ -25,6 +28,8 @@ pub struct SocketOutlet {
     wire: OnceLock<Arc<Wire>>,
     marked: AtomicBool,
     _counted: Held,
+    /// Where messages are kept for those who look on.
+    trace: Option<Arc<Trace>>,
 }
 
 /// Where events go at the moment.
@@ -36,7 +41,12 @@ enum Way<'a> {
 }
 
 impl SocketOutlet {
-    pub fn new(socket: SocketRef, link: Option<Arc<Link>>, addresses: Addresses) -> SocketOutlet {
+    pub fn new(
+        socket: SocketRef,
+        link: Option<Arc<Link>>,
+        addresses: Addresses,
+        trace: Option<Arc<Trace>>,
+    ) -> SocketOutlet {
         numbers().socket_connects.inc();
         SocketOutlet {
             socket,
@@ -45,6 +55,7 @@ impl SocketOutlet {
             wire: OnceLock::new(),
             marked: AtomicBool::new(false),
             _counted: Held::of(&numbers().socket_connected),
+            trace,
         }
     }
 
@@ -93,8 +104,8 @@ impl SocketOutlet {
     }
 }
 
-impl Outlet for SocketOutlet {
-    fn send(&self, events: &Events) -> Sent {
+impl SocketOutlet {
+    fn pass(&self, events: &Events) -> Sent {
         match self.way() {
             Way::Wire(wire)
                 if wire
@@ -124,7 +135,7 @@ impl Outlet for SocketOutlet {
         }
     }
 
-    fn send_progress(&self, progress: &Progress) -> Sent {
+    fn pass_progress(&self, progress: &Progress) -> Sent {
         match self.way() {
             Way::Wire(wire) if wire.send_if_idle(progress.frames(encode_progress)) => {
                 progress.taken();
@@ -140,6 +151,32 @@ impl Outlet for SocketOutlet {
                 sent
             }
         }
+    }
+}
+
+impl Outlet for SocketOutlet {
+    fn send(&self, events: &Events) -> Sent {
+        let sent = self.pass(events);
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_on()) {
+            let told = &events.item.events;
+            let taken = match sent {
+                Sent::All => told.len(),
+                Sent::Some(taken) => taken,
+                Sent::Gone => 0,
+            };
+            for event in &told[..taken] {
+                trace.told(self.socket.id, event, events.item.offset(event));
+            }
+        }
+        sent
+    }
+
+    fn send_progress(&self, progress: &Progress) -> Sent {
+        let sent = self.pass_progress(progress);
+        if let Some(trace) = self.trace.as_ref().filter(|_| sent == Sent::All) {
+            trace.progress(self.socket.id, &progress.item);
+        }
+        sent
     }
 
     fn flush(&self) {
