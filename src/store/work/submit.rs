@@ -254,6 +254,7 @@ pub(crate) async fn succeed(tx: &mut PgConnection, old: JobRecord) -> Result<(Wo
         lease_seconds: row.try_get("lease_seconds")?,
     };
     begin.write(tx, &mut state, &old.owner).await?;
+    credits::reserve_again(tx, &old.owner, from, to).await?;
     share_files(tx, from, to).await?;
     state.run(Command::Tell { what: format!("Job {from} is tried again") })?;
     Ok((state, kind))
