@@ -336,28 +336,51 @@ export interface ServerToClientEvents {
   "system:notification": (payload: SystemNotification, offset?: string) => void;
 }
 
-/** What a subscription's acknowledgement says. */
-export type Subscribed =
-  | { ok: true; seq: number; status: string }
-  | { ok: false; error: { code: string; message: string } };
+/** What the acknowledgement of something that was refused says. */
+export interface Refused {
+  ok: false;
+  error: { code: string; message: string };
+}
+
+/** What a subscription's acknowledgement says: where the job stands. */
+export type Subscribed = { ok: true; seq: number; status: string } | Refused;
+
+export type Done = { ok: true } | Refused;
+
+export type Changed = { ok: true; status: string } | Refused;
+
+/** `jobId` is another job's if the one that is tried again has ended. */
+export type Retried = { ok: true; status: string; jobId: string } | Refused;
 
 export interface SubscribeOptions {
   /** Replay what happened to the job after this seq; 0 for everything. */
   after?: number;
 }
 
-type Subscribe = {
-  (id: string, acknowledge?: (answer: Subscribed) => void): void;
-  (id: string, options: SubscribeOptions, acknowledge?: (answer: Subscribed) => void): void;
-};
-
-type Unsubscribe = (id: string, acknowledge?: (answer: Subscribed) => void) => void;
+type Subscribe = (
+  id: string,
+  ...more:
+    | [acknowledge?: (answer: Subscribed) => void]
+    | [options: SubscribeOptions, acknowledge?: (answer: Subscribed) => void]
+) => void;
 
 export interface ClientToServerEvents {
+  /** Tells this page of the job from now on, and of what happened since it connected. */
   "job:subscribe": Subscribe;
-  "job:unsubscribe": Unsubscribe;
+  /** Tells this page no more of the job in this room. */
+  "job:unsubscribe": (id: string, acknowledge?: (answer: Done) => void) => void;
+  /** The same as `job:subscribe`, in a room of its own; a page in both is told once. */
   "automation:subscribe": Subscribe;
-  "automation:unsubscribe": Unsubscribe;
+  /** Leaves the job's other room. */
+  "automation:unsubscribe": (id: string, acknowledge?: (answer: Done) => void) => void;
+  /** Ends the job. */
+  "job:cancel": (id: string, acknowledge?: (answer: Changed) => void) => void;
+  /** Lets the job begin no further item. */
+  "job:pause": (id: string, acknowledge?: (answer: Changed) => void) => void;
+  /** Lets a paused job go on where it stood. */
+  "job:resume": (id: string, acknowledge?: (answer: Changed) => void) => void;
+  /** Works on the job's failed items again; a job that has ended is tried again as another one. */
+  "job:retry": (id: string, acknowledge?: (answer: Retried) => void) => void;
   /** Answered with a `system:notification` whose message is `pong`. */
-  ping: () => void;
+  "ping": (acknowledge?: (answer: Done) => void) => void;
 }

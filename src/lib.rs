@@ -13,7 +13,7 @@
 //!
 //! | folder | role |
 //! |---|---|
-//! | [`event`] | the catalogue: THE list of events; payloads, TypeScript and the README's table derive from it. Pure. |
+//! | [`event`] | the catalogue: THE list of events, and that of what pages ask for; payloads, TypeScript, JSON Schema, AsyncAPI and the README's table derive from them. Pure. |
 //! | [`job`] | what a job is and may do: commands in, next state and events out. Pure. |
 //! | [`product`] | what is known of a product, and how a price list is read. Pure. |
 //! | [`label`] | how labels are drawn: templates, codes, PNG and PDF. No I/O. |
@@ -22,7 +22,7 @@
 //! | [`identity`] | who calls: tokens, and API keys. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
-//! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health. |
+//! | [`http`] | the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health, and the contracts as documents. |
 //! | [`dialects`] | existing frontends: their REST shapes and their words on sockets, one file or folder each. |
 //! | [`app`] | the composition root, and the commands. |
 //!

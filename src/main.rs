@@ -96,7 +96,10 @@ enum Verb {
         #[arg(long)]
         defaults: bool,
     },
-    /// Print the catalogue of events as a document.
+    /// Print the catalogue of events as a document; a running server has each of them too.
+    #[command(
+        after_help = "Examples:\n  jobcast contract typescript > events.d.ts\n  jobcast contract json-schema > events.schema.json\n  jobcast contract asyncapi > asyncapi.json"
+    )]
     Contract {
         #[arg(value_enum)]
         format: commands::contract::Format,
@@ -219,7 +222,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Key { command, .. } => commands::key::run(config, command).await?,
         Verb::Token(token) => commands::token::run(&config, &token)?,
         Verb::CheckConfig { defaults } => commands::check_config::run(&config, defaults)?,
-        Verb::Contract { format } => commands::contract::run(format),
+        Verb::Contract { format } => commands::contract::run(&config, format),
         Verb::Bench(bench) => return commands::bench::run(config, bench).await,
         Verb::Postgres { command } => return commands::postgres::run(config, command).await,
     }

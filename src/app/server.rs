@@ -24,7 +24,7 @@ use crate::{
     config::{self, Config, Signed},
     dialects::{self, novel_tool},
     http,
-    http::{Api, Live, Pictures, Shell},
+    http::{Api, Contracts, Live, Pictures, Shell},
     identity::Identity,
     job::RequestLimits,
     pipeline::{Context, Worker},
@@ -123,6 +123,7 @@ impl Server {
         if config.server.demo_shop {
             config.crawler.allow_origins.push(local.clone());
         }
+        let contracts = Contracts::open(&public, &config.server.client_bundle)?;
         let data_dir = data_dir(&config.server.data_dir)?;
         std::fs::create_dir_all(&data_dir).with_context(|| {
             format!("cannot make the data directory {}; choose another with --data-dir", data_dir.display())
@@ -190,6 +191,7 @@ impl Server {
             max_age: config.objects.max_age,
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
+            contracts,
             look: context.clone().map(look),
         };
         let dialects = dialects::routes(&raw_sockets, blobs.addresses(), config.novel_tool);

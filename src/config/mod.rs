@@ -57,6 +57,7 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     pub demo_shop: bool,
     pub demo_products: u32,
+    pub client_bundle: PathBuf,
     pub label_list: LabelList,
 }
 

@@ -1,8 +1,9 @@
 //! What happens to a job, as clients are told it: the catalogue of events and how one is written down.
 //!
 //! Pure: no I/O, no clock. [`catalogue`] is THE list; the journal's kinds, the Socket.IO names and payloads, the
-//! TypeScript types and the README's table are derived from it ([`contract`]).
+//! documents for frontends and the README's table are derived from it ([`contract`]). [`Ask`] is the list of what pages say.
 
+mod asks;
 mod catalogue;
 pub mod contract;
 
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
+pub use asks::{Ask, Gives, Takes};
 pub use catalogue::*;
 
 use crate::job::JobId;

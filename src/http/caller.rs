@@ -16,7 +16,19 @@ use crate::{
 };
 
 /// Where anybody may look: whether the server lives, what it can do.
-const OPEN: [&str; 6] = ["/health", "/healthz", "/readyz", "/api/health", "/openapi.json", "/docs"];
+const OPEN: [&str; 9] = [
+    "/health",
+    "/healthz",
+    "/readyz",
+    "/api/health",
+    "/openapi.json",
+    "/asyncapi.json",
+    "/events.d.ts",
+    "/events.schema.json",
+    "/docs",
+];
+/// Below these too: the contract's page, and what pages load before they are anybody.
+const OPEN_FOLDERS: [&str; 2] = ["/docs/", "/socket.io/"];
 /// Below these the handlers themselves say what a caller needs: scopes for work outside, tokens for new tokens.
 const OWN_RULES: [&str; 4] = ["/v1/work", "/v1/kinds", "/cdn/", "/api/v1/auth/"];
 /// How a 401 says what to send (RFC 6750).
@@ -73,7 +85,7 @@ pub(super) async fn find(
 ) -> Response {
     let path = request.uri().path();
     let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
-    if OPEN.contains(&path) || path.starts_with("/docs/") {
+    if OPEN.contains(&path) || below(&OPEN_FOLDERS) {
         return next.run(request).await;
     }
     let credentials = Credentials::of_request(request.headers(), request.uri().query());

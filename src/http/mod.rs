@@ -1,6 +1,7 @@
 //! The native REST API under `/v1` with its live doors, objects, health: every route on one screen.
 
 mod caller;
+mod contracts;
 mod error;
 mod events;
 mod health;
@@ -28,6 +29,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use caller::{Caller, Refuse};
+pub use contracts::Contracts;
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
@@ -72,6 +74,8 @@ pub struct Api {
     /// False once the server is stopping.
     pub ready: Arc<AtomicBool>,
     pub live: Live,
+    /// What is served as it is.
+    pub contracts: Contracts,
     /// Looks at a shop; `None` where jobs are not worked on.
     pub look: Option<Look>,
 }
@@ -103,6 +107,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(schedules::run))
         .routes(routes!(objects::show))
+        .routes(routes!(contracts::asyncapi))
+        .routes(routes!(contracts::typescript))
+        .routes(routes!(contracts::json_schema))
+        .routes(routes!(contracts::client))
         .merge(work::routes())
         .route("/cdn/{*key}", get(objects::get))
 }

@@ -377,7 +377,7 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
     }
 }
 
-fn names_tag(given: &HeaderValue, tag: &str) -> bool {
+pub(super) fn names_tag(given: &HeaderValue, tag: &str) -> bool {
     given.to_str().is_ok_and(|list| {
         list.split(',')
             .map(|entry| entry.trim().trim_start_matches("W/"))

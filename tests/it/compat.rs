@@ -61,7 +61,7 @@ async fn unplanned_job(store: &Store, name: &str) -> JobId {
 }
 
 /// Each event between a job's start and its end, in more than one shape where fields may be absent.
-fn everything_that_may_happen() -> Vec<Event> {
+pub fn everything_that_may_happen() -> Vec<Event> {
     let id = |n| Uuid::from_u128(n);
     // What a transport or a parser might trip over.
     let text = "Bügel \"groß\" <b>€ 1.234,56</b> \u{1f3f7}\u{fe0f} \\ \u{2028} \u{1e} line\nbreak".to_owned();

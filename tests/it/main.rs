@@ -4,6 +4,7 @@ mod bench;
 mod companies;
 mod compat;
 mod contract;
+mod contracts;
 mod control;
 mod crawls;
 mod doors;

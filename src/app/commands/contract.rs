@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::event::contract;
+use crate::{config::Config, event::contract};
 
 /// What to print.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -11,12 +11,26 @@ pub enum Format {
     Typescript,
     /// A table of all events.
     Markdown,
+    /// JSON Schema (2020-12) of every payload.
+    JsonSchema,
+    /// The sockets as AsyncAPI 3.0, of the server that the settings describe.
+    Asyncapi,
 }
 
 /// Prints the document.
-pub fn run(format: Format) {
+pub fn run(config: &Config, format: Format) {
     match format {
         Format::Typescript => print!("{}", contract::typescript()),
         Format::Markdown => print!("{}", contract::markdown_table()),
+        Format::JsonSchema => print!("{}", contract::json_schema()),
+        Format::Asyncapi => print!("{}", contract::asyncapi(&address(config))),
+    }
+}
+
+/// Where clients reach the server.
+fn address(config: &Config) -> String {
+    match (config.server.public_url.as_str(), config.server.listen.first()) {
+        ("", Some(listen)) => format!("http://{listen}/"),
+        (given, _) => given.to_owned(),
     }
 }

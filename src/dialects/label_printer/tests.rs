@@ -85,6 +85,7 @@ async fn house() -> House {
         max_age: config.objects.max_age,
         ready: Arc::new(AtomicBool::new(true)),
         live: Live::new(hub, CancellationToken::new(), &config),
+        contracts: http::Contracts::open(&public, "".as_ref()).unwrap(),
         look: None,
     };
     let anybody = Extension(Caller(Principal::anonymous()));

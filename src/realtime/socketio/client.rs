@@ -15,12 +15,12 @@ use socketioxide::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    message::{Answer, Arguments, Asked, ORDERS, Order, WISHES, Wish},
+    message::{Answer, Arguments, Asked, Order, Wish},
     outlet::SocketOutlet,
     transport::Link,
 };
 use crate::{
-    event::{Anything, Event, Severity, SystemNotification},
+    event::{Anything, Ask, Event, Severity, SystemNotification},
     identity::Identity,
     job::{Code, JobId, Principal, Rejection, Scope},
     realtime::{
@@ -124,37 +124,18 @@ impl Client {
             inbox: Mutex::default(),
         });
         socket.extensions.insert(client.clone());
-        for (event, door, subscribe) in WISHES {
+        for ask in Ask::ALL.iter().copied() {
             let client = Arc::downgrade(&client);
             let handler = move |TryData(arguments): TryData<Arguments>, Asked(answer): Asked| {
                 if let Some(client) = client.upgrade() {
                     let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
-                    let wish = Wish::read(event, door, subscribe, &arguments);
-                    client.queue(Message { event, wish, answer });
+                    let wish = Wish::read(ask, &arguments);
+                    client.queue(Message { event: ask.name(), wish, answer });
                 }
                 std::future::ready(())
             };
-            socket.on(event, handler);
+            socket.on(ask.name(), handler);
         }
-        for (event, order) in ORDERS {
-            let client = Arc::downgrade(&client);
-            let handler = move |TryData(arguments): TryData<Arguments>, Asked(answer): Asked| {
-                if let Some(client) = client.upgrade() {
-                    let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
-                    let wish = order.read(event, &arguments);
-                    client.queue(Message { event, wish, answer });
-                }
-                std::future::ready(())
-            };
-            socket.on(event, handler);
-        }
-        let weak = Arc::downgrade(&client);
-        socket.on("ping", move |Asked(answer): Asked| {
-            if let Some(client) = weak.upgrade() {
-                client.queue(Message { event: "ping", wish: Ok(Wish::Ping), answer });
-            }
-            std::future::ready(())
-        });
         socket.on_disconnect(|socket: SocketRef| {
             if let Some(client) = socket.extensions.remove::<Arc<Client>>() {
                 client.leave();

@@ -1,12 +1,4 @@
-//! What a Socket.IO client may say, and how it is read from the arguments of an event.
-//!
-//! | event | arguments | acknowledgement |
-//! |---|---|---|
-//! | `job:subscribe`, `automation:subscribe` | job id, perhaps `{after: seq}` | `{ok: true, seq, status}` |
-//! | `job:unsubscribe`, `automation:unsubscribe` | job id | `{ok: true}` |
-//! | `job:cancel`, `job:pause`, `job:resume` | job id | `{ok: true, status}` |
-//! | `job:retry` | job id | `{ok: true, status, jobId}`: the job that tries the failed items again, which is another one if this has ended |
-//! | `ping` | none | `{ok: true}`, and a `system:notification` that says `pong` |
+//! How what a Socket.IO client may say ([`Ask`]) is read from the arguments of an event.
 //!
 //! Every refusal is `{ok: false, error: {code, message}}`, with the codes of the REST API; who asked for no
 //! acknowledgement gets it as a `system:notification`.
@@ -27,6 +19,7 @@ use socketioxide::{
 };
 
 use crate::{
+    event::Ask,
     job::{Code, JobId, Rejection},
     realtime::hub::{Door, Past},
 };
@@ -129,50 +122,41 @@ pub enum Order {
     Retry,
 }
 
-/// The events that carry an [`Order`].
-pub const ORDERS: [(&str, Order); 4] = [
-    ("job:cancel", Order::Cancel),
-    ("job:pause", Order::Pause),
-    ("job:resume", Order::Resume),
-    ("job:retry", Order::Retry),
-];
-
-/// The events that carry a [`Wish`].
-pub const WISHES: [(&str, Door, bool); 4] = [
-    ("job:subscribe", Door::Job, true),
-    ("job:unsubscribe", Door::Job, false),
-    ("automation:subscribe", Door::Automation, true),
-    ("automation:unsubscribe", Door::Automation, false),
-];
-
 impl Wish {
-    /// Reads the arguments of one of [`WISHES`]: a job id, and for a subscription perhaps `{after: seq}`.
-    pub fn read(event: &str, door: Door, subscribe: bool, arguments: &[Value]) -> Result<Wish, Rejection> {
-        let job = job_id(event, arguments)?;
-        if !subscribe {
-            return Ok(Wish::Unsubscribe { job, door });
-        }
-        let past = match arguments.get(1).and_then(|options| options.get("after")) {
-            None => Past::Default,
-            Some(after) => {
-                match after.as_i64().and_then(|seq| i32::try_from(seq).ok()).filter(|seq| *seq >= 0) {
-                    Some(seq) => Past::After(seq),
-                    None => {
-                        let message = format!("{event}'s option `after` is a seq: a whole number from 0.");
-                        return Err(Rejection::new(Code::InvalidRequest, message));
-                    }
-                }
+    /// Reads what came with something that may be asked for.
+    pub fn read(ask: Ask, arguments: &[Value]) -> Result<Wish, Rejection> {
+        let event = ask.name();
+        let order = |order| Ok(Wish::Order { job: job_id(event, arguments)?, order });
+        match ask {
+            Ask::Subscribe => subscription(event, Door::Job, arguments),
+            Ask::SubscribeAutomation => subscription(event, Door::Automation, arguments),
+            Ask::Unsubscribe => Ok(Wish::Unsubscribe { job: job_id(event, arguments)?, door: Door::Job }),
+            Ask::UnsubscribeAutomation => {
+                Ok(Wish::Unsubscribe { job: job_id(event, arguments)?, door: Door::Automation })
             }
-        };
-        Ok(Wish::Subscribe { job, door, past })
+            Ask::Cancel => order(Order::Cancel),
+            Ask::Pause => order(Order::Pause),
+            Ask::Resume => order(Order::Resume),
+            Ask::Retry => order(Order::Retry),
+            Ask::Ping => Ok(Wish::Ping),
+        }
     }
 }
 
-impl Order {
-    /// Reads the arguments of one of [`ORDERS`]: a job id.
-    pub fn read(self, event: &str, arguments: &[Value]) -> Result<Wish, Rejection> {
-        Ok(Wish::Order { job: job_id(event, arguments)?, order: self })
-    }
+/// A job id, and perhaps `{after: seq}`.
+fn subscription(event: &str, door: Door, arguments: &[Value]) -> Result<Wish, Rejection> {
+    let job = job_id(event, arguments)?;
+    let past = match arguments.get(1).and_then(|options| options.get("after")) {
+        None => Past::Default,
+        Some(after) => match after.as_i64().and_then(|seq| i32::try_from(seq).ok()).filter(|seq| *seq >= 0) {
+            Some(seq) => Past::After(seq),
+            None => {
+                let message = format!("{event}'s option `after` is a seq: a whole number from 0.");
+                return Err(Rejection::new(Code::InvalidRequest, message));
+            }
+        },
+    };
+    Ok(Wish::Subscribe { job, door, past })
 }
 
 fn job_id(event: &str, arguments: &[Value]) -> Result<JobId, Rejection> {
@@ -207,7 +191,7 @@ mod tests {
 
     fn read(arguments: Value) -> Result<Wish, Code> {
         let Value::Array(arguments) = arguments else { panic!("arguments are an array") };
-        Wish::read("job:subscribe", Door::Job, true, &arguments).map_err(|rejection| rejection.code)
+        Wish::read(Ask::Subscribe, &arguments).map_err(|rejection| rejection.code)
     }
 
     #[test]
