@@ -241,14 +241,30 @@ def chunks_of(pages):
     return [(max(0, index * size - (index > 0)), min(pages, (index + 1) * size) - 1) for index in range(count)]
 
 
+OPENING, CLOSING, CAPITAL = "\"«“‘(—–-", "\"»”’)", "A-ZÀ-ÖØ-Þ0-9"
+BEGINS = rf"(?=(?:[{OPENING}]\s*)*[{CAPITAL}])"
+NO_END = re.compile(r"\b(?:MM?|Mmes?|Mlles?|Me|Dr|Ste?|[A-Z])\.$")
+
+
 def sentences_of(text, limit, least, settings):
     if settings["fix_hyphenation"]:
         text = re.sub(r"(\w)[-\u00ad]\n(\w)", r"\1\2", text)
-    text = re.sub(r"\s+", " ", text).strip()
-    for sentence in re.split(r"(?<=[.!?…])[\"»”’)]*\s+(?=[\"«“‘(]*[A-ZÀ-ÖØ-Þ0-9—-])", text):
-        sentence = sentence.strip()
-        if not sentence or (settings["ignore_dialogue"] and re.match(r"[«“\"—-]", sentence)):
-            continue
+    # A heading has no full stop, but a gap behind it.
+    paragraphs = re.split(rf"\n\s*\n\s*{BEGINS}", text)
+    for paragraph in (re.sub(r"\s+", " ", paragraph).strip() for paragraph in paragraphs):
+        ended = re.sub(rf"([.!?…](?:\s?[{CLOSING}]+)?)\s+{BEGINS}", r"\1\n", paragraph)
+        waiting = ""
+        for piece in ended.split("\n"):
+            sentence = f"{waiting} {piece}".strip()
+            # The point of a title or of a first name.
+            waiting = sentence if NO_END.search(sentence) else ""
+            if not waiting:
+                yield from parts_of(sentence, limit, least, settings)
+        yield from parts_of(waiting, limit, least, settings)
+
+
+def parts_of(sentence, limit, least, settings):
+    if sentence and not (settings["ignore_dialogue"] and re.match(r"[«“\"—–-]", sentence)):
         yield from ({"normalized": part, "original": sentence} for part in shortened(sentence, limit, least))
 
 
