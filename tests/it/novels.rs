@@ -411,6 +411,9 @@ async fn what_a_job_comes_to_is_settled_exported_tried_again_and_done_once_more(
         assert!(status == 400 && refused["error"].is_string(), "{status} {refused}");
     }
 
+    let (status, refused) = call(&server, &owner, "DELETE", "/jobs", None).await;
+    assert!(status == 405 && refused["error"].is_string(), "{status} {refused}");
+
     // A job that its page ends: what it cost is settled, once.
     let done = confirm(&server, &owner, 10).await;
     let ending = json!({ "job_id": done, "actual_tokens": 3500, "success": true });

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{StatusCode, request::Parts},
+    http::{Method, StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -64,6 +64,12 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(self.body)).into_response()
     }
+}
+
+/// A route that does not take this method.
+pub async fn no_method(method: Method, uri: Uri) -> Refusal {
+    let error = format!("{} does not take {method}.", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
 /// How who may not come in hears it: pages renew their token at a 401.

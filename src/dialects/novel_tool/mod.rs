@@ -32,7 +32,7 @@ pub const KIND: &str = "novel";
 
 /// All routes of the frontend, under the paths of both generations of its pages.
 pub fn routes(limits: config::NovelTool) -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .routes(routes!(session::health))
         .routes(routes!(session::google))
         .routes(routes!(session::refresh))
@@ -65,5 +65,7 @@ pub fn routes(limits: config::NovelTool) -> OpenApiRouter<Api> {
         .routes(routes!(sheets::export))
         .routes(routes!(sheets::export_entry))
         .routes(routes!(settings::settings, settings::put_settings, settings::post_settings))
-        .route_layer(from_fn_with_state(limits::Limits::new(limits), limits::limit))
+        .route_layer(from_fn_with_state(limits::Limits::new(limits), limits::limit));
+    let (routes, document) = routes.split_for_parts();
+    OpenApiRouter::with_openapi(document).merge(routes.method_not_allowed_fallback(answer::no_method).into())
 }
