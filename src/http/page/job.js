@@ -194,7 +194,7 @@ export class JobView {
     this.playing = null;
     this.speed = 1;
     this.play = h("button", { class: "round", onclick: () => (this.playing ? this.#stop() : this.#play()) }, icon("play"));
-    this.speeds = [1, 10].map((speed) => h("button", { class: "chip", "aria-pressed": String(speed === this.speed), onclick: () => this.#speed(speed) }, `${speed}×`));
+    this.speeds = [1, 10].map((speed) => h("button", { class: "chip", "aria-pressed": String(speed === this.speed), title: `Replay ${speed === 1 ? "as fast as it was" : `${speed} times as fast`}; a wait is ${LONGEST_WAIT / 1000} s long at the most`, onclick: () => this.#speed(speed) }, `${speed}×`));
     this.live = h("button", { class: "chip live-chip", onclick: () => this.go(null) }, h("span", { class: "light", "aria-hidden": "true" }), this.liveWord = h("span", {}, "Live"));
     return h("div", { class: "playhead", role: "group", "aria-label": "Playhead" }, this.play,
       h("div", { class: "rail" }, this.bands, this.slider),
@@ -285,6 +285,8 @@ export class JobView {
     say(head.name, this.record?.name || state.name || "…");
     say(head.badge, statusWord(state.status));
     attribute(head.badge, "data-group", group(state.status));
+    // Who listens is told of a new stage as it comes, and not of those that a replay runs through.
+    attribute(head.badge, "aria-live", isLive ? "polite" : "off");
     attribute(this.element, "data-mode", isLive ? "live" : "past");
     this.#meta();
     this.#actions();

@@ -41,6 +41,12 @@ export class Live extends EventTarget {
     this.socket.connect();
   }
 
+  /** Stays away until somebody says who they are. */
+  leave() {
+    this.socket.disconnect();
+    this.#stand({ phase: "denied" });
+  }
+
   /** Comes back as somebody else, or with a new token. */
   reopen() {
     for (const follow of this.#follows.values()) follow.joined = false;

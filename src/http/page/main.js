@@ -57,9 +57,12 @@ async function start() {
 function gate(error) {
   app.view?.close();
   app.view = null;
-  const title = error.status === 401 ? "Who are you?" : "Not reachable";
-  const box = h("section", { class: "gate card" }, h("h1", {}, title), h("p", {}, error.message));
-  if (error.status === 401 || error.status === 403) box.append(tokenForm());
+  const isUnknown = error.status === 401;
+  const title = isUnknown ? "Who are you?" : error.status === 403 ? "Not allowed" : "Not reachable";
+  const why = error.code === "unauthenticated" ? "This server lets in only those who say who they are. Paste a token or an API key." : error.message;
+  const box = h("section", { class: "gate card" }, h("h1", {}, title), h("p", {}, why));
+  if (isUnknown) app.live.leave();
+  if (isUnknown || error.status === 403) box.append(tokenForm());
   else box.append(h("button", { class: "primary", onclick: () => start() }, icon("retry"), "Try again"));
   main.replaceChildren(box);
   main.className = "view-gate";
