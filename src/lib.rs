@@ -21,7 +21,7 @@
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
 //! | [`identity`] | who calls: tokens, and API keys. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
-//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
+//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO with its Admin UI, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the live page, the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health, and the contracts as documents. |
 //! | [`dialects`] | existing frontends: their REST shapes and their words on sockets, one file or folder each. |
 //! | [`app`] | the composition root, and the commands. |

@@ -21,7 +21,7 @@ use url::Url;
 
 use super::demo_shop::{self, Catalogue};
 use crate::{
-    config::{self, Config, Signed},
+    config::{self, AdminMode, Config, Signed},
     dialects::{self, novel_tool},
     http,
     http::{Api, Contracts, DemoShop, Live, Page, Pictures, Shell},
@@ -160,6 +160,7 @@ impl Server {
             blobs.addresses().clone(),
             &config.server.cors_origins,
             &config.realtime,
+            &config.admin_ui,
         );
 
         let raw_sockets = RawSockets::new(hub.clone(), &config);
@@ -513,6 +514,11 @@ fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
     if config.server.demo_shop {
         tracing::warn!(
             "the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses"
+        );
+    }
+    if config.admin_ui.enabled && config.admin_ui.mode == AdminMode::Development {
+        tracing::warn!(
+            "who knows the Admin UI's password sees what all sockets say and are told, whoever's jobs that is of: admin_ui.mode is \"development\""
         );
     }
     for origin in &config.crawler.allow_origins {

@@ -3,6 +3,7 @@
 //! `default.toml` is the reference: it names every key. A key that it does not name is an error that names the
 //! nearest one. Each module takes only its own section.
 
+mod admin_ui;
 mod origins;
 
 use std::{
@@ -20,7 +21,10 @@ use figment::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use origins::allows_origin;
+pub use self::{
+    admin_ui::{AdminMode, AdminUi},
+    origins::allows_origin,
+};
 
 /// The compiled-in reference.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -31,6 +35,7 @@ const ENV_PREFIX: &str = "JOBCAST__";
 pub struct Config {
     pub server: Server,
     pub auth: Auth,
+    pub admin_ui: AdminUi,
     pub database: Database,
     pub objects: Objects,
     pub realtime: Realtime,
@@ -373,6 +378,7 @@ impl Config {
                 }
             }
         }
+        self.admin_ui.validate().map_err(ConfigError::Value)?;
         if self.objects.address.matches("{key}").count() != 1 {
             return fail(
                 "objects.address must contain {key} once, as in \"https://cdn.example.com/{key}\"".into(),

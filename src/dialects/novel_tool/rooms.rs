@@ -27,7 +27,7 @@ use crate::{
     realtime::{
         feed::{Interest, News},
         projector::{Listener, Opened, Projection, Projector, Seat, Told},
-        socketio::Words,
+        socketio::{MoreRooms, Words},
     },
     store::{Blobs, Store, StoreError, WorkRecord},
 };
@@ -176,13 +176,18 @@ impl Rooms {
         mut messages: mpsc::Receiver<Message>,
         left: CancellationToken,
     ) {
+        let rooms = Arc::new(MoreRooms::default());
+        socket.extensions.insert(rooms.clone());
         let mut places: HashMap<i64, Place> = HashMap::new();
         loop {
             // The socket keeps its handlers, and this keeps the socket: it must be told.
             match left.run_until_cancelled(messages.recv()).await.flatten() {
                 None => return,
                 Some(Message::Leave(data)) => match number(&data, "job_id") {
-                    Some(number) => drop(places.remove(&number)),
+                    Some(number) => {
+                        places.remove(&number);
+                        rooms.leave(&room(number));
+                    }
                     None => say(&socket, "Missing job_id"),
                 },
                 Some(Message::Join(data)) => {
@@ -195,6 +200,7 @@ impl Rooms {
                         Ok((number, place)) => {
                             self.show_room(place.job, &place.seat);
                             places.insert(number, place);
+                            rooms.enter(room(number));
                         }
                         Err(message) => say(&socket, &message),
                     }
@@ -301,6 +307,11 @@ impl Rooms {
 /// A number, which pages may send as a text.
 fn number(data: &Value, key: &str) -> Option<i64> {
     data[key].as_i64().or_else(|| data[key].as_str()?.parse().ok())
+}
+
+/// What the room of a job is called.
+fn room(number: i64) -> String {
+    format!("job_{number}")
 }
 
 /// Where a page is shown a job.
