@@ -158,7 +158,7 @@ impl Server {
         let retention = AbortOnDropHandle::new(retention);
         let (identity, revocations) = Identity::start(store.clone(), &config.auth).await?;
         let stop_rooms = CancellationToken::new();
-        let novels = Projector::new(novel_tool::Novels, hub.clone(), stop_rooms.clone());
+        let novels = Projector::new(novel_tool::Novels::new(blobs.clone()), hub.clone(), stop_rooms.clone());
         let rooms = novel_tool::Rooms::new(store.clone(), identity.clone(), novels);
         let (socket_service, sockets) = socketio::start(
             hub.clone(),
@@ -212,8 +212,8 @@ impl Server {
             contracts,
             look: context.clone().map(look),
         };
-        let mut routes =
-            http::described(http::routes().merge(dialects::routes(&raw_sockets, blobs.addresses())));
+        let dialects = dialects::routes(&raw_sockets, blobs.addresses(), config.novel_tool);
+        let mut routes = http::described(http::routes().merge(dialects));
         if config.server.demo_shop {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));

@@ -43,6 +43,7 @@ pub struct Config {
     pub realtime: Realtime,
     pub pipeline: Pipeline,
     pub work: Work,
+    pub novel_tool: NovelTool,
     pub crawler: Crawler,
     pub browser: Browser,
     pub ocr: Ocr,
@@ -246,6 +247,13 @@ pub struct Work {
     pub max_waiting: i64,
     pub max_artifact: usize,
     pub max_artifacts: i64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct NovelTool {
+    pub jobs_per_hour: u32,
+    pub estimates_per_minute: u32,
+    pub exports_per_hour: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
