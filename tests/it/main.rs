@@ -38,7 +38,6 @@ mod retention;
 mod socketio;
 mod stock_client;
 mod support;
-mod telemetry;
 mod templates;
 mod tidy;
 mod transcript_queue;

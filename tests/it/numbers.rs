@@ -96,7 +96,7 @@ fn queries(of: &Value, found: &mut Vec<String>) {
 }
 
 /// Holds the dashboard to the numbers of a server on which something happened, both ways.
-pub fn the_dashboard_shows(numbers: &Numbers) {
+fn the_dashboard_shows(numbers: &Numbers) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/grafana/jobcast.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let mut found = Vec::new();
@@ -249,6 +249,7 @@ async fn the_numbers_say_what_happened_to_clients_and_the_journal() {
     .await;
     assert_eq!((now.get("socket_io_connected"), now.get("socket_io_disconnect_total")), (0.0, 5.0));
 
+    the_dashboard_shows(&now);
     // Kinds that callers choose are counted together.
     assert_eq!(now.series("jobcast_work_jobs"), 2 * (config().metrics.kinds.len() + 1));
     server.stop().await;
