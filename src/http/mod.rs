@@ -14,6 +14,7 @@ mod reader;
 mod schedules;
 mod server;
 mod transform;
+mod webhooks;
 mod work;
 
 use std::{
@@ -37,6 +38,7 @@ pub use openapi::described;
 pub use pictures::{Pictures, Readable};
 pub use reader::Live;
 pub use server::{Shell, serve};
+pub use webhooks::{Pinged, Webhooks};
 
 use crate::{
     config::{self, LabelList},
@@ -76,6 +78,7 @@ pub struct Api {
     pub live: Live,
     /// What is served as it is.
     pub contracts: Contracts,
+    pub webhooks: Webhooks,
     /// Looks at a shop; `None` where jobs are not worked on.
     pub look: Option<Look>,
 }
@@ -111,6 +114,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(contracts::typescript))
         .routes(routes!(contracts::json_schema))
         .routes(routes!(contracts::client))
+        .merge(webhooks::routes())
         .merge(work::routes())
         .route("/cdn/{*key}", get(objects::get))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Each folder with what it may import from the crate, besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("event", &["job"]),
     ("job", &["event"]),
     ("product", &[]),
@@ -14,21 +14,23 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("print", &["label"]),
     ("config", &[]),
     ("process", &[]),
+    ("guard", &[]),
     ("store", &["job", "event", "product"]),
     ("identity", &["store", "job", "event"]),
     ("realtime", &["identity", "store", "job", "event"]),
     ("pipeline", &["store", "label", "job", "event", "product"]),
+    ("webhooks", &["store", "job", "event"]),
     ("http", &["realtime", "identity", "store", "job", "event"]),
     ("dialects", &["http", "realtime", "identity", "store", "print", "label", "job", "event", "product"]),
     (
         "app",
         &[
-            "http", "dialects", "realtime", "identity", "pipeline", "store", "print", "label", "job",
-            "event", "product",
+            "http", "dialects", "realtime", "identity", "pipeline", "webhooks", "store", "print", "label",
+            "job", "event", "product",
         ],
     ),
 ];
-const LEAVES: [&str; 2] = ["config", "process"];
+const LEAVES: [&str; 3] = ["config", "process", "guard"];
 const PURE: [&str; 5] = ["event", "job", "label", "print", "product"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
