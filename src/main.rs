@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use figment::value::Value;
 use jobcast::{
-    app::{commands, follow, telemetry},
+    app::{commands, telemetry},
     config::Config,
     pipeline::tools::ocr,
 };
@@ -47,6 +47,7 @@ enum Verb {
         products: Option<u32>,
     },
     /// Bring the database's tables up to date.
+    #[command(after_help = "Example:\n  jobcast migrate --database-url postgres://jobcast@db/jobcast")]
     Migrate(DatabaseArgs),
     /// Audit the journal and the objects that it speaks of; ends with 1 if something is wrong.
     #[command(
@@ -68,17 +69,19 @@ enum Verb {
         after_help = "Examples:\n  jobcast import price-list.xlsx\n  jobcast import stock.csv --articles --map Preis=price --map C=category\n  jobcast import price-list.xlsx --json | jq '.errors[]'\n\nEnds with 2 if some of the rows could not be imported."
     )]
     Import(commands::import::ImportArgs),
-    /// Follow a job, from its beginning to its end.
+    /// List a running server's jobs, or cancel, pause, resume and retry them.
     #[command(
-        after_help = "Example:\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .event"
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  jobcast jobs\n  jobcast jobs --status failed --json | jq -r .id | xargs jobcast jobs retry\n  jobcast jobs cancel 01890a5d-ac96-774b-bcce-b302099a8057"
     )]
-    Watch {
-        /// The job's id.
-        job: String,
-        #[command(flatten)]
-        server: commands::submit::ServerArgs,
-    },
+    Jobs(commands::jobs::JobsArgs),
+    /// Follow a job from its beginning to its end, or all jobs that run.
+    #[command(
+        after_help = "Examples:\n  jobcast watch\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057\n  jobcast watch 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq .event\n\nOf one job the exit code tells how it ended: 0 completed, 1 failed, 2 cancelled."
+    )]
+    Watch(commands::watch::WatchArgs),
     /// Make, list and revoke API keys of programs that call this server.
+    #[command(after_help = "Example:\n  jobcast key create worker-1 --subject novels --scope work:novel")]
     Key {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -91,6 +94,9 @@ enum Verb {
     )]
     Token(commands::token::TokenArgs),
     /// Read the settings as the server would and show them.
+    #[command(
+        after_help = "Examples:\n  jobcast --config my.toml check-config\n  jobcast check-config --defaults > my.toml"
+    )]
     CheckConfig {
         /// Show the reference with every setting and its default.
         #[arg(long)]
@@ -110,7 +116,16 @@ enum Verb {
         after_help = "Each scenario starts the server that --server names and ends it afterwards, or tries the one at --url, which\nneeds the bench control routes (src/app/bench/mod.rs has them in six lines; tests/bench/node/server.mjs in Node).\n\nExamples:\n  jobcast bench fanout --clients 200\n  jobcast bench compare --quick"
     )]
     Bench(commands::bench::BenchArgs),
+    /// Print a script that completes this command line in a shell.
+    #[command(
+        after_help = "Examples:\n  jobcast completions bash > /etc/bash_completion.d/jobcast\n  jobcast completions zsh > ~/.zfunc/_jobcast\n  jobcast completions fish > ~/.config/fish/completions/jobcast.fish"
+    )]
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Run a command beside a throw-away Postgres (its address is in DATABASE_URL).
+    #[command(after_help = "Example:\n  jobcast postgres -- cargo test")]
     Postgres {
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -215,9 +230,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Verify { verify, .. } => return commands::verify::run(config, verify).await,
         Verb::Submit(submit) => return commands::submit::run(submit).await,
         Verb::Import(import) => return commands::import::run(import).await,
-        Verb::Watch { job, server } => {
-            let job = job.parse::<jobcast::job::JobId>()?;
-            return Ok(follow::follow(&server.server, job, server.style()).await?.exit_code().into());
+        Verb::Jobs(jobs) => return commands::jobs::run(jobs).await,
+        Verb::Watch(watch) => return commands::watch::run(watch).await,
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "jobcast", &mut std::io::stdout());
         }
         Verb::Key { command, .. } => commands::key::run(config, command).await?,
         Verb::Token(token) => commands::token::run(&config, &token)?,
@@ -232,4 +248,25 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // What only holds other commands shows those.
+        let holds = command.has_subcommands() && command.is_subcommand_required_set();
+        assert!(holds || help.contains("jobcast "), "{path} shows no example");
+        command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(|sub| check(sub, &path));
+    }
+
+    #[test]
+    fn every_command_shows_an_example_and_none_contradicts_itself() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        check(&command, "");
+    }
 }

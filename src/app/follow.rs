@@ -11,10 +11,12 @@ use console::{Term, style, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use url::Url;
 use uuid::Uuid;
 
-use super::client::{Follower, News, Told};
+use super::{
+    client::{self, Follower, News, Remote, Told},
+    overview::link,
+};
 use crate::{
     event::{Event, LogLevel, MatchType, OcrData, Severity},
     job::{JobId, JobView, Phase, Status},
@@ -44,7 +46,7 @@ pub enum Style {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The server's address.
-    pub base: Url,
+    pub base: Remote,
     pub job: JobId,
     /// The job as all its events tell it.
     pub view: JobView,
@@ -64,7 +66,7 @@ impl Outcome {
 
     /// Where the job can be looked up.
     fn address(&self) -> String {
-        format!("{}/v1/jobs/{}", self.base.as_str().trim_end_matches('/'), self.job)
+        format!("{}/v1/jobs/{}", client::shown(&self.base), self.job)
     }
 
     fn heading(&self) -> String {
@@ -91,6 +93,7 @@ impl Outcome {
             ("labels", with(view.labels.len(), view.labels_failed)),
         ];
         rows.extend(self.took.map(|took| ("time", clock(took))));
+        rows.push(("page", link(&self.base, self.job)));
         rows.push(("job", self.address()));
         let names = std::iter::once("pictures").chain(std::iter::repeat(""));
         rows.extend(names.zip(view.labels.iter().take(SHOWN_LABELS).map(|address| clean(address))));
@@ -105,7 +108,7 @@ impl Outcome {
 ///
 /// # Errors
 /// The server has no such job or stayed away for a minute; or nobody reads the output any more.
-pub async fn follow(base: &Url, job: JobId, style: Style) -> anyhow::Result<Outcome> {
+pub async fn follow(base: &Remote, job: JobId, style: Style) -> anyhow::Result<Outcome> {
     let mut screen = Screen::new(style);
     let mut follower = Follower::new(base.clone(), job);
     while let Some(news) = follower.next().await? {
@@ -395,12 +398,12 @@ fn about(name: &str, why: &str) -> String {
 }
 
 /// A stranger's text as a terminal may show it: no control codes, no line breaks, no end of columns.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `8.4 s`, `2:05`, `1:02:05`.
-fn clock(time: Duration) -> String {
+pub(super) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, _) => format!("{:.1} s", time.as_secs_f64()),
@@ -681,7 +684,7 @@ mod tests {
     }
 
     fn outcome(view: JobView, took: Option<Duration>) -> Outcome {
-        Outcome { base: "http://127.0.0.1:3001".parse().unwrap(), job: job(), view, took }
+        Outcome { base: url::Url::parse("http://127.0.0.1:3001").unwrap().into(), job: job(), view, took }
     }
 
     #[test]

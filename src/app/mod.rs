@@ -6,6 +6,7 @@ pub mod commands;
 pub mod demo_shop;
 pub mod follow;
 pub mod listen;
+pub mod overview;
 pub mod server;
 pub mod telemetry;
 

@@ -1,4 +1,4 @@
-//! A feed: a cursor over the journal as this process delivers it, of one job or of all, and the newest progress.
+//! A feed: a cursor over the journal as this process delivers it, of some jobs or of all, and the newest progress.
 //!
 //! It has no queue that could be full: it is woken, and reads what it has not read, from the hub's memory or else from
 //! the journal. So however slow its reader is, nothing is lost, and nobody waits for it.
@@ -53,6 +53,16 @@ impl Feed {
         }
     }
 
+    /// Goes on with another interest: behind the position given, or else where it is.
+    pub fn turn(&mut self, interest: Interest, behind: Option<i64>) {
+        // The new place is taken before the old one is left; what happens in between is behind the cursor.
+        let begun = self.hub.begin_feed(interest);
+        self.hub.end_feed(self.interest, self.id);
+        (self.interest, self.id, self.wake) = (interest, begun.feed, begun.wake);
+        self.cursor = behind.unwrap_or(self.cursor).min(self.cursor);
+        self.seq = 0;
+    }
+
     /// Waits for news. Nothing is lost if the wait is given up.
     pub async fn next(&mut self) -> News {
         loop {
@@ -64,10 +74,11 @@ impl Feed {
                     events
                 }
                 Found::Journal { delivered } => match self.read(delivered).await {
-                    Ok(events) => {
+                    Ok(mut events) => {
                         let is_all = events.len() < PAGE as usize;
                         let last = events.last().map_or(self.cursor, |last| last.position);
                         self.advance(&events, if is_all { last.max(delivered) } else { last });
+                        events.retain(|event| self.interest.is_about(event.job));
                         events
                     }
                     Err(error) => {
@@ -95,7 +106,7 @@ impl Feed {
     async fn read(&self, delivered: i64) -> Result<Vec<Arc<Recorded>>, StoreError> {
         let store = self.hub.store();
         match self.interest {
-            Interest::All => store.tail(self.cursor, PAGE).await,
+            Interest::All | Interest::Jobs(_) => store.tail(self.cursor, PAGE).await,
             Interest::Job(job) => store.events_between(job, self.seq, self.cursor, delivered, PAGE).await,
         }
     }

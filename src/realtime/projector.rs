@@ -39,8 +39,13 @@ pub trait Projection: Send + Sync + 'static {
     /// How often clients are told something even if nothing has happened ([`Projection::beat`]).
     const BEAT: Option<Duration> = None;
 
-    /// What the topic's feed is about.
+    /// What the topic's feed is about while it is opened, and afterwards unless [`Projection::turn`] says otherwise.
     fn interest(&self, topic: &Self::Topic) -> Interest;
+
+    /// Where the feed turns, if what it is about has changed with the state. Asked behind opening and behind all news.
+    fn turn(&self, _state: &mut Self::State) -> Turn {
+        None
+    }
 
     /// Reads where a topic stands. Its feed began before, so events that the rows hold already come again: the state
     /// must know up to which seq it is.
@@ -69,6 +74,9 @@ pub trait Projection: Send + Sync + 'static {
     /// What all who follow the topic are told every so often.
     fn beat(&self, _state: &Self::State, _told: &mut Told) {}
 }
+
+/// What a feed is about from now on, and the position behind which it goes on if that is one that it has passed.
+pub type Turn = Option<(Interest, Option<i64>)>;
 
 /// What came of opening a topic.
 pub enum Opened<S> {
@@ -238,9 +246,12 @@ impl<P: Projection> Projector<P> {
             let place = lock(&self.0.topics).entry(topic.clone()).or_insert_with(Topic::new).clone();
             let mut core = place.core.lock().await;
             if let Core::New = *core {
-                let feed = Feed::open(&self.0.hub, projection.interest(topic));
+                let mut feed = Feed::open(&self.0.hub, projection.interest(topic));
                 match projection.open(self.0.hub.store(), topic).await {
-                    Ok(Opened::Topic(state)) => {
+                    Ok(Opened::Topic(mut state)) => {
+                        if let Some((interest, behind)) = projection.turn(&mut state) {
+                            feed.turn(interest, behind);
+                        }
                         *core = Core::Open { state, greeting: None };
                         tokio::spawn(self.0.clone().follow(topic.clone(), place.clone(), feed));
                     }
@@ -298,26 +309,33 @@ impl<P: Projection> Inner<P> {
                     continue;
                 }
             };
-            if let Err(error) = self.tell(&place, news).await {
-                tracing::warn!(%error, ?topic, "a topic could not be kept; its clients are sent away to come back");
-                self.forget(&topic, &place);
-                *place.core.lock().await = Core::Gone;
-                let told = Told { frames: Vec::new(), close: Some(Close::TRY_AGAIN) };
-                lock(&place.listeners).values().for_each(|listener| listener.hear(&told));
-                return;
+            match self.tell(&place, news).await {
+                Ok(Some((interest, behind))) => feed.turn(interest, behind),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, ?topic, "a topic could not be kept; its clients are sent away to come back");
+                    self.forget(&topic, &place);
+                    *place.core.lock().await = Core::Gone;
+                    let told = Told { frames: Vec::new(), close: Some(Close::TRY_AGAIN) };
+                    lock(&place.listeners).values().for_each(|listener| listener.hear(&told));
+                    return;
+                }
             }
         }
     }
 
-    async fn tell(&self, place: &Topic<P>, news: Option<News>) -> Result<(), StoreError> {
+    /// Takes news in, and returns where the feed turns.
+    async fn tell(&self, place: &Topic<P>, news: Option<News>) -> Result<Turn, StoreError> {
         let mut core = place.core.lock().await;
-        let Core::Open { state, greeting } = &mut *core else { return Ok(()) };
+        let Core::Open { state, greeting } = &mut *core else { return Ok(None) };
         let mut told = Told::default();
+        let mut turn = None;
         match news {
             Some(news) => {
                 *greeting = None;
                 self.projection.gather(self.hub.store(), state, &news).await?;
                 self.projection.tell(state, &news, &mut told);
+                turn = self.projection.turn(state);
             }
             None if lock(&place.listeners).is_empty() => {}
             None => self.projection.beat(state, &mut told),
@@ -325,7 +343,7 @@ impl<P: Projection> Inner<P> {
         if !told.is_empty() {
             lock(&place.listeners).values().for_each(|listener| listener.hear(&told));
         }
-        Ok(())
+        Ok(turn)
     }
 
     /// Forgets a topic unless somebody has joined it since; returns whether it is forgotten.

@@ -21,6 +21,8 @@ const PAGE: i64 = 500;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Article {
     pub id: Uuid,
+    /// Whose it is; a reading's is its job's owner's.
+    pub owner: String,
     pub article_number: String,
     pub product_name: String,
     pub description: Option<String>,
@@ -168,12 +170,12 @@ pub(super) async fn consolidate(
     row: &ArticleRow,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO articles AS a (id, article_number, product_name, description, price, price_type, tiers,
+        "INSERT INTO articles AS a (id, owner, article_number, product_name, description, price, price_type, tiers,
                                     tiered_prices_text, currency, image_key, thumbnail_key, ean, source_url, job_id,
                                     ocr_confidence)
-         VALUES ($1, $2, coalesce($3, $2), $4, coalesce($5, 0), $6, $7, $8, coalesce($9, 'EUR'), $10, $11, $12, $13, $14,
+         VALUES ($1, (SELECT owner FROM jobs WHERE id = $14), $2, coalesce($3, $2), $4, coalesce($5, 0), $6, $7, $8, coalesce($9, 'EUR'), $10, $11, $12, $13, $14,
                  $15)
-         ON CONFLICT (article_number) DO UPDATE SET
+         ON CONFLICT (owner, article_number) DO UPDATE SET
              product_name = CASE WHEN a.verified THEN a.product_name ELSE coalesce($3, a.product_name) END,
              description = CASE WHEN a.verified THEN coalesce(a.description, $4) ELSE coalesce($4, a.description) END,
              price = CASE WHEN (a.verified AND a.price <> 0) OR $5 IS NULL THEN a.price ELSE $5 END,
@@ -213,13 +215,17 @@ pub(super) async fn consolidate(
 }
 
 impl Store {
-    /// A page of the list of articles, and how many there are in all.
-    pub async fn articles(&self, query: &ArticleQuery) -> Result<(Vec<Article>, i64), StoreError> {
+    /// A page of the list of an owner's articles, or of everybody's, and how many there are in all.
+    pub async fn articles(
+        &self,
+        owner: Option<&str>,
+        query: &ArticleQuery,
+    ) -> Result<(Vec<Article>, i64), StoreError> {
         let mut count = QueryBuilder::<Postgres>::new("SELECT count(*) FROM articles");
-        push_filter(&mut count, query);
+        push_filter(&mut count, owner, query);
         let total = count.build_query_scalar().fetch_one(&self.pool).await?;
         let mut list = QueryBuilder::<Postgres>::new("SELECT * FROM articles");
-        push_filter(&mut list, query);
+        push_filter(&mut list, owner, query);
         let direction = if query.ascending { "ASC" } else { "DESC" };
         list.push(format_args!(" ORDER BY {} {direction} NULLS LAST, id LIMIT ", query.sort.column()));
         list.push_bind(query.limit).push(" OFFSET ").push_bind(query.offset);
@@ -227,40 +233,47 @@ impl Store {
         Ok((rows.iter().map(article).collect::<Result<_, _>>()?, total))
     }
 
-    /// Articles behind an id in the order of ids, all or some, as many as an export takes at once.
+    /// An owner's articles behind an id in the order of ids, all or some, as many as an export takes at once.
     pub async fn articles_after(
         &self,
+        owner: Option<&str>,
         after: Uuid,
         ids: Option<&[Uuid]>,
     ) -> Result<Vec<Article>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM articles WHERE id > $1 AND ($2::uuid[] IS NULL OR id = ANY($2)) ORDER BY id LIMIT $3",
+            "SELECT * FROM articles WHERE id > $1 AND ($2::uuid[] IS NULL OR id = ANY($2))
+                    AND ($4::text IS NULL OR owner = $4) ORDER BY id LIMIT $3",
         )
         .bind(after)
         .bind(ids)
         .bind(PAGE)
+        .bind(owner)
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(article).collect()
     }
 
-    /// One article.
-    pub async fn article(&self, id: Uuid) -> Result<Option<Article>, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM articles WHERE id = $1").bind(id).fetch_optional(&self.pool).await?;
+    /// One article, if it is this owner's; for nobody in particular, anybody's.
+    pub async fn article(&self, id: Uuid, owner: Option<&str>) -> Result<Option<Article>, StoreError> {
+        let row = sqlx::query("SELECT * FROM articles WHERE id = $1 AND ($2::text IS NULL OR owner = $2)")
+            .bind(id)
+            .bind(owner)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref().map(article).transpose()
     }
 
-    /// Adds an article; `false` when its number is taken.
+    /// Adds an article; `false` when another of its owner's has its number.
     pub async fn add_article(&self, article: &Article) -> Result<bool, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let added = sqlx::query(
-            "INSERT INTO articles (id, article_number, product_name) VALUES ($1, $2, $3)
-                                 ON CONFLICT (article_number) DO NOTHING",
+            "INSERT INTO articles (id, article_number, product_name, owner) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (owner, article_number) DO NOTHING",
         )
         .bind(article.id)
         .bind(&article.article_number)
-        .bind(&article.product_name);
+        .bind(&article.product_name)
+        .bind(&article.owner);
         let mut tx = sqlx::Connection::begin(&mut *connection).await?;
         if added.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
@@ -270,21 +283,25 @@ impl Store {
         Ok(true)
     }
 
-    /// Changes articles together or not at all, in the order of their ids, and returns those that there are.
+    /// Changes articles of an owner together or not at all, in the order of their ids, and returns those that there are.
     ///
     /// # Errors
     /// What `change` refuses; nothing is changed then.
     pub async fn change_articles<E: From<StoreError>>(
         &self,
         ids: &[Uuid],
+        owner: Option<&str>,
         mut change: impl FnMut(Article) -> Result<Article, E>,
     ) -> Result<Vec<Article>, E> {
         let mut tx = self.pool.begin().await.map_err(StoreError::from)?;
-        let rows = sqlx::query("SELECT * FROM articles WHERE id = ANY($1) ORDER BY id FOR UPDATE")
-            .bind(ids)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+        let rows = sqlx::query(
+            "SELECT * FROM articles WHERE id = ANY($1) AND ($2::text IS NULL OR owner = $2) ORDER BY id FOR UPDATE",
+        )
+        .bind(ids)
+        .bind(owner)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::from)?;
         let mut changed = Vec::with_capacity(rows.len());
         for row in &rows {
             let article = change(article(row)?)?;
@@ -295,44 +312,52 @@ impl Store {
         Ok(changed)
     }
 
-    /// Whether another article has this number.
+    /// Whether another article of the same owner has this number.
     pub async fn article_number_taken(
         &self,
         number: &str,
         by_another_than: Uuid,
     ) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM articles WHERE article_number = $1 AND id <> $2)")
-            .bind(number)
-            .bind(by_another_than)
-            .fetch_one(&self.pool)
-            .await?)
+        let taken = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM articles AS own JOIN articles AS other USING (owner)
+                            WHERE own.id = $2 AND other.article_number = $1 AND other.id <> $2)",
+        )
+        .bind(number)
+        .bind(by_another_than)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(taken)
     }
 
-    /// Removes articles; returns how many there were.
-    pub async fn remove_articles(&self, ids: &[Uuid]) -> Result<u64, StoreError> {
+    /// Removes articles of an owner; returns how many there were.
+    pub async fn remove_articles(&self, ids: &[Uuid], owner: Option<&str>) -> Result<u64, StoreError> {
         let done = sqlx::query(
-            "DELETE FROM articles WHERE id IN (SELECT id FROM articles WHERE id = ANY($1) ORDER BY id FOR UPDATE)",
+            "DELETE FROM articles WHERE id IN (SELECT id FROM articles WHERE id = ANY($1)
+                                                AND ($2::text IS NULL OR owner = $2) ORDER BY id FOR UPDATE)",
         )
         .bind(ids)
+        .bind(owner)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected())
     }
 
-    /// Counts over all articles.
-    pub async fn article_stats(&self) -> Result<ArticleStats, StoreError> {
+    /// Counts over an owner's articles, or everybody's.
+    pub async fn article_stats(&self, owner: Option<&str>) -> Result<ArticleStats, StoreError> {
         let row = sqlx::query(
             "SELECT count(*), count(*) FILTER (WHERE image_url IS NOT NULL OR (image_key IS NOT NULL AND job_id IS NOT NULL)),
                     count(*) FILTER (WHERE verified), count(*) FILTER (WHERE published)
-             FROM articles",
+             FROM articles WHERE $1::text IS NULL OR owner = $1",
         )
+        .bind(owner)
         .fetch_one(&self.pool)
         .await?;
         let categories = sqlx::query_as(
-            "SELECT category, count(*) FROM articles WHERE category IS NOT NULL
+            "SELECT category, count(*) FROM articles WHERE category IS NOT NULL AND ($2::text IS NULL OR owner = $2)
              GROUP BY category ORDER BY count(*) DESC, category LIMIT $1",
         )
         .bind(CATEGORIES)
+        .bind(owner)
         .fetch_all(&self.pool)
         .await?;
         Ok(ArticleStats {
@@ -344,8 +369,13 @@ impl Store {
         })
     }
 
-    /// Changes articles by the rows of a spreadsheet, in one transaction; of rows with one number the last wins.
-    pub async fn update_articles(&self, rows: &[ArticleUpdate]) -> Result<ArticlesUpdated, StoreError> {
+    /// Changes an owner's articles by the rows of a spreadsheet, in one transaction; of rows with one number the last
+    /// wins.
+    pub async fn update_articles(
+        &self,
+        owner: &str,
+        rows: &[ArticleUpdate],
+    ) -> Result<ArticlesUpdated, StoreError> {
         let mut tx = self.pool.begin().await?;
         sqlx::query(
             "CREATE TEMPORARY TABLE article_updates (line int, article_number text, fields jsonb) ON COMMIT DROP",
@@ -362,10 +392,11 @@ impl Store {
         // Locked in one order, whatever else changes articles.
         let matched: i64 = sqlx::query_scalar(
             "WITH wanted AS (SELECT a.article_number FROM articles a
-                             WHERE a.article_number IN (SELECT article_number FROM article_updates)
+                             WHERE a.owner = $1 AND a.article_number IN (SELECT article_number FROM article_updates)
                              ORDER BY a.id FOR UPDATE)
              SELECT count(*) FROM article_updates JOIN wanted USING (article_number)",
         )
+        .bind(owner)
         .fetch_one(&mut *tx)
         .await?;
         let done = sqlx::query(
@@ -389,8 +420,9 @@ impl Store {
                  updated_at = now()
              FROM (SELECT DISTINCT ON (article_number) article_number, fields FROM article_updates
                    ORDER BY article_number, line DESC) f
-             WHERE a.article_number = f.article_number AND f.fields <> '{}'",
+             WHERE a.owner = $1 AND a.article_number = f.article_number AND f.fields <> '{}'",
         )
+        .bind(owner)
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -398,8 +430,11 @@ impl Store {
     }
 }
 
-fn push_filter(builder: &mut QueryBuilder<Postgres>, query: &ArticleQuery) {
+fn push_filter(builder: &mut QueryBuilder<Postgres>, owner: Option<&str>, query: &ArticleQuery) {
     builder.push(" WHERE true");
+    if let Some(owner) = owner {
+        builder.push(" AND owner = ").push_bind(owner.to_owned());
+    }
     if let Some(search) = &query.search {
         let pattern = format!("%{}%", search.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"));
         builder
@@ -455,6 +490,7 @@ fn article(row: &PgRow) -> Result<Article, StoreError> {
     let price_type: String = row.try_get("price_type")?;
     Ok(Article {
         id: row.try_get("id")?,
+        owner: row.try_get("owner")?,
         article_number: row.try_get("article_number")?,
         product_name: row.try_get("product_name")?,
         description: row.try_get("description")?,

@@ -39,6 +39,8 @@ pub enum LabelSource {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LibraryLabel {
     pub id: Uuid,
+    /// Whose it is; a job's label is its job's owner's.
+    pub owner: String,
     /// The job that made it, while there is that job.
     pub job_id: Option<Uuid>,
     pub article_number: String,
@@ -129,22 +131,25 @@ pub struct LabelStats {
 const MAX_CATEGORIES: i64 = 1000;
 
 const COLUMNS: &str =
-    "id, job_id, article_number, product_name, description, price, currency, unit, tiers, ean,
+    "id, owner, job_id, article_number, product_name, description, price, currency, unit, tiers, ean,
      template_id, template_type, category, tags, source, shop_url, image_url, qr_code,
      picture IS NOT NULL AS has_picture, created_at, updated_at";
 
 const WANTED: &str = "WHERE ($1::text IS NULL OR article_number ILIKE $1 OR product_name ILIKE $1
             OR description ILIKE $1 OR ean ILIKE $1)
        AND ($2::text IS NULL OR category = $2) AND ($3::text[] = '{}' OR tags && $3)
-       AND ($4::text IS NULL OR source = $4)";
+       AND ($4::text IS NULL OR source = $4) AND ($5::text IS NULL OR owner = $5)";
+
+/// Of a row that `$2` may see: an owner, or nobody in particular for who sees everybody's.
+const OWN: &str = "($2::text IS NULL OR owner = $2)";
 
 /// Enters a job's label, which the same transaction has just written, into the library.
 pub(super) async fn record(tx: &mut PgConnection, label: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO library_labels (id, job_id, article_number, product_name, description, price, currency, tiers,
+        "INSERT INTO library_labels (id, owner, job_id, article_number, product_name, description, price, currency, tiers,
                                      ean, template_id, template_type, category, source, shop_url, created_at,
                                      updated_at)
-         SELECT label.id, label.job_id, label.article_number, coalesce(label.facts->>'name', ''),
+         SELECT label.id, jobs.owner, label.job_id, label.article_number, coalesce(label.facts->>'name', ''),
                 label.facts->>'description', (label.facts->>'price')::float8,
                 coalesce(label.facts->>'currency', 'EUR'), coalesce(label.facts->'tiers', '[]'), label.facts->>'ean',
                 label.template_id,
@@ -153,6 +158,7 @@ pub(super) async fn record(tx: &mut PgConnection, label: Uuid) -> Result<(), sql
                 (SELECT category FROM products WHERE products.article_number = label.article_number), 'screenshot',
                 screenshot.product_url, label.created_at, label.created_at
          FROM labels label
+              JOIN jobs ON jobs.id = label.job_id
               LEFT JOIN matches ON matches.id = label.match_id
               LEFT JOIN ocr_results reading ON reading.id = matches.ocr_result_id
               LEFT JOIN screenshots screenshot ON screenshot.id = reading.screenshot_id
@@ -166,8 +172,12 @@ pub(super) async fn record(tx: &mut PgConnection, label: Uuid) -> Result<(), sql
 }
 
 impl Store {
-    /// A page of the library, and how many labels fit the query in all.
-    pub async fn library(&self, query: &LabelQuery) -> Result<(Vec<LibraryLabel>, i64), StoreError> {
+    /// A page of an owner's labels, or of everybody's, and how many fit the query in all.
+    pub async fn library(
+        &self,
+        owner: Option<&str>,
+        query: &LabelQuery,
+    ) -> Result<(Vec<LibraryLabel>, i64), StoreError> {
         let search = query.search.as_deref().map(contains);
         let source = query.source.map(word).transpose()?;
         let total =
@@ -176,11 +186,12 @@ impl Store {
                 .bind(&query.category)
                 .bind(&query.tags)
                 .bind(&source)
+                .bind(owner)
                 .fetch_one(&self.pool)
                 .await?;
         let direction = if query.ascending { "ASC" } else { "DESC" };
         let sql = format!(
-            "SELECT {COLUMNS} FROM library_labels {WANTED} ORDER BY {} {direction}, id {direction} LIMIT $5 OFFSET $6",
+            "SELECT {COLUMNS} FROM library_labels {WANTED} ORDER BY {} {direction}, id {direction} LIMIT $6 OFFSET $7",
             query.order.column()
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
@@ -188,6 +199,7 @@ impl Store {
             .bind(&query.category)
             .bind(&query.tags)
             .bind(&source)
+            .bind(owner)
             .bind(query.limit)
             .bind(query.offset)
             .fetch_all(&self.pool)
@@ -195,45 +207,47 @@ impl Store {
         Ok((rows.iter().map(label).collect::<Result<_, _>>()?, total))
     }
 
-    /// One label of the library.
-    pub async fn library_label(&self, id: Uuid) -> Result<Option<LibraryLabel>, StoreError> {
-        let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM library_labels WHERE id = $1"));
-        let row = sqlx::query(sql).bind(id).fetch_optional(&self.pool).await?;
+    /// One label, if it is this owner's; for nobody in particular, anybody's.
+    pub async fn library_label(
+        &self,
+        id: Uuid,
+        owner: Option<&str>,
+    ) -> Result<Option<LibraryLabel>, StoreError> {
+        let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM library_labels WHERE id = $1 AND {OWN}"));
+        let row = sqlx::query(sql).bind(id).bind(owner).fetch_optional(&self.pool).await?;
         row.as_ref().map(label).transpose()
     }
 
     /// The labels with these ids, in the order of the ids, one for each time that an id is named; those that are not
-    /// there are left out.
-    pub async fn library_labels(&self, ids: &[Uuid]) -> Result<Vec<LibraryLabel>, StoreError> {
+    /// there, or not this owner's, are left out.
+    pub async fn library_labels(
+        &self,
+        ids: &[Uuid],
+        owner: Option<&str>,
+    ) -> Result<Vec<LibraryLabel>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM UNNEST($1::uuid[]) WITH ORDINALITY AS wanted (wanted_id, place)
-             JOIN library_labels ON id = wanted_id ORDER BY place"
+             JOIN library_labels ON id = wanted_id WHERE {OWN} ORDER BY place"
         );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(ids).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(ids).bind(owner).fetch_all(&self.pool).await?;
         rows.iter().map(label).collect()
     }
 
-    /// Those of the ids that no label of the library has.
-    pub async fn unknown_library_labels(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
-        let unknown = sqlx::query_scalar(
+    /// Those of the ids that no label of this owner has.
+    pub async fn unknown_library_labels(
+        &self,
+        ids: &[Uuid],
+        owner: Option<&str>,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let unknown = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT wanted FROM UNNEST($1::uuid[]) AS given (wanted)
-             WHERE NOT EXISTS (SELECT FROM library_labels WHERE id = wanted)",
-        )
+             WHERE NOT EXISTS (SELECT FROM library_labels WHERE id = wanted AND {OWN})",
+        )))
         .bind(ids)
+        .bind(owner)
         .fetch_all(&self.pool)
         .await?;
         Ok(unknown)
-    }
-
-    /// The templates that draw these labels.
-    pub async fn library_templates(&self, ids: &[Uuid]) -> Result<Vec<String>, StoreError> {
-        let templates = sqlx::query_scalar(
-            "SELECT DISTINCT template_id FROM library_labels WHERE id = ANY($1) AND template_id IS NOT NULL",
-        )
-        .bind(ids)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(templates)
     }
 
     /// The picture that a label came with.
@@ -260,20 +274,25 @@ impl Store {
         write(&mut *self.pool.acquire().await?, label, picture).await
     }
 
-    /// Adds a copy of a label, with its picture; `None` when there is no such label.
-    pub async fn duplicate_in_library(&self, id: Uuid) -> Result<Option<LibraryLabel>, StoreError> {
+    /// Adds a copy of a label, with its picture, for the same owner; `None` when there is no such label.
+    pub async fn duplicate_in_library(
+        &self,
+        id: Uuid,
+        owner: Option<&str>,
+    ) -> Result<Option<LibraryLabel>, StoreError> {
         let copied = Uuid::now_v7();
         let sql = format!(
-            "INSERT INTO library_labels AS copied (id, article_number, product_name, description, price, currency, unit,
+            "INSERT INTO library_labels AS copied (id, owner, article_number, product_name, description, price, currency, unit,
                                          tiers, ean, template_id, template_type, category, tags, source, shop_url,
                                          image_url, qr_code, picture, picture_type, created_at, updated_at)
-             SELECT $2, article_number, product_name, description, price, currency, unit, tiers, ean, template_id,
-                    template_type, category, tags, source, shop_url, image_url, qr_code, picture, picture_type, $3, $3
-             FROM library_labels WHERE id = $1
+             SELECT $3, owner, article_number, product_name, description, price, currency, unit, tiers, ean, template_id,
+                    template_type, category, tags, source, shop_url, image_url, qr_code, picture, picture_type, $4, $4
+             FROM library_labels WHERE id = $1 AND {OWN}
              RETURNING {COLUMNS}"
         );
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(id)
+            .bind(owner)
             .bind(copied)
             .bind(Utc::now())
             .fetch_optional(&self.pool)
@@ -285,12 +304,15 @@ impl Store {
     pub async fn change_in_library(
         &self,
         id: Uuid,
+        owner: Option<&str>,
         change: impl FnOnce(&mut LibraryLabel) + Send,
         picture: Option<&Picture>,
     ) -> Result<Option<LibraryLabel>, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM library_labels WHERE id = $1 FOR UPDATE"));
-        let Some(row) = sqlx::query(sql).bind(id).fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let sql =
+            AssertSqlSafe(format!("SELECT {COLUMNS} FROM library_labels WHERE id = $1 AND {OWN} FOR UPDATE"));
+        let row = sqlx::query(sql).bind(id).bind(owner).fetch_optional(&mut *tx).await?;
+        let Some(row) = row else { return Ok(None) };
         let mut label = label(&row)?;
         change(&mut label);
         label.updated_at = Utc::now();
@@ -300,38 +322,43 @@ impl Store {
         Ok(Some(label))
     }
 
-    /// Removes labels from the library; returns those that were there.
-    pub async fn remove_from_library(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
-        let removed = sqlx::query_scalar("DELETE FROM library_labels WHERE id = ANY($1) RETURNING id")
-            .bind(ids)
-            .fetch_all(&self.pool)
-            .await?;
+    /// Removes labels of an owner from the library; returns those that were there.
+    pub async fn remove_from_library(
+        &self,
+        ids: &[Uuid],
+        owner: Option<&str>,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let sql = format!("DELETE FROM library_labels WHERE id = ANY($1) AND {OWN} RETURNING id");
+        let removed =
+            sqlx::query_scalar(AssertSqlSafe(sql)).bind(ids).bind(owner).fetch_all(&self.pool).await?;
         Ok(removed)
     }
 
-    /// Counts over the library.
-    pub async fn library_stats(&self) -> Result<LabelStats, StoreError> {
+    /// Counts over an owner's labels, or everybody's.
+    pub async fn library_stats(&self, owner: Option<&str>) -> Result<LabelStats, StoreError> {
         let (total, this_month) = sqlx::query_as(
-            "SELECT count(*), count(*) FILTER (WHERE created_at >= date_trunc('month', now())) FROM library_labels",
+            "SELECT count(*), count(*) FILTER (WHERE created_at >= date_trunc('month', now())) FROM library_labels
+             WHERE $1::text IS NULL OR owner = $1",
         )
+        .bind(owner)
         .fetch_one(&self.pool)
         .await?;
         let categories = sqlx::query_as(
-            "SELECT category, count(*) FROM library_labels WHERE category IS NOT NULL
-             GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1",
+            "SELECT category, count(*) FROM library_labels
+             WHERE category IS NOT NULL AND ($2::text IS NULL OR owner = $2) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1",
         )
         .bind(MAX_CATEGORIES)
+        .bind(owner)
         .fetch_all(&self.pool)
         .await?;
-        let sources =
-            sqlx::query_as("SELECT source, count(*) FROM library_labels GROUP BY 1 ORDER BY 2 DESC, 1")
-                .fetch_all(&self.pool)
-                .await?;
-        let template_types = sqlx::query_as(
-            "SELECT template_type, count(*) FROM library_labels GROUP BY 1 ORDER BY 2 DESC, 1",
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let by = |column: &str| {
+            AssertSqlSafe(format!(
+                "SELECT {column}, count(*) FROM library_labels WHERE $1::text IS NULL OR owner = $1
+                 GROUP BY 1 ORDER BY 2 DESC, 1"
+            ))
+        };
+        let sources = sqlx::query_as(by("source")).bind(owner).fetch_all(&self.pool).await?;
+        let template_types = sqlx::query_as(by("template_type")).bind(owner).fetch_all(&self.pool).await?;
         Ok(LabelStats { total, this_month, categories, sources, template_types })
     }
 }
@@ -343,10 +370,10 @@ async fn write(
     picture: Option<&Picture>,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO library_labels (id, job_id, article_number, product_name, description, price, currency, unit,
+        "INSERT INTO library_labels (id, owner, job_id, article_number, product_name, description, price, currency, unit,
                                      tiers, ean, template_id, template_type, category, tags, source, shop_url,
                                      image_url, qr_code, picture, picture_type, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+         VALUES ($1, $23, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
          ON CONFLICT (id) DO UPDATE SET
              article_number = $3, product_name = $4, description = $5, price = $6, currency = $7, unit = $8,
              tiers = $9, ean = $10, template_id = $11, template_type = $12, category = $13, tags = $14, source = $15,
@@ -375,6 +402,7 @@ async fn write(
     .bind(picture.map(|picture| &picture.content_type))
     .bind(label.created_at)
     .bind(label.updated_at)
+    .bind(&label.owner)
     .execute(connection)
     .await?;
     Ok(())
@@ -384,6 +412,7 @@ fn label(row: &PgRow) -> Result<LibraryLabel, StoreError> {
     let corrupt = |detail: String| StoreError::Corrupt { table: "library_labels", detail };
     Ok(LibraryLabel {
         id: row.try_get("id")?,
+        owner: row.try_get("owner")?,
         job_id: row.try_get("job_id")?,
         article_number: row.try_get("article_number")?,
         product_name: row.try_get("product_name")?,
@@ -429,13 +458,17 @@ pub struct ArticleToLabel {
 }
 
 impl Store {
-    /// The article with this id or article number, else the known product of a price list.
-    pub async fn article_to_label(&self, name: &str) -> Result<Option<ArticleToLabel>, StoreError> {
+    /// An owner's article with this id or article number, else the known product of a price list.
+    pub async fn article_to_label(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+    ) -> Result<Option<ArticleToLabel>, StoreError> {
         let row = sqlx::query(
             "SELECT * FROM (
                  SELECT id, article_number, product_name AS name, description, nullif(price, 0) AS price, currency, tiers,
                         ean, category, nullif(source_url, '') AS source_url, 0 AS rank FROM articles
-                 WHERE id = $1 OR article_number = $2
+                 WHERE (id = $1 OR article_number = $2) AND ($3::text IS NULL OR owner = $3)
                  UNION ALL
                  SELECT id, article_number, name, description, price, currency, tiers, ean, category, NULL, 1 FROM products
                  WHERE id = $1 OR article_number = $2
@@ -443,6 +476,7 @@ impl Store {
         )
         .bind(name.parse::<Uuid>().ok())
         .bind(name)
+        .bind(owner)
         .fetch_optional(&self.pool)
         .await?;
         row.map(|row| {

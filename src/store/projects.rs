@@ -3,7 +3,7 @@
 //! A project is there before anybody asks for it to be generated, is changed and generated again, and keeps its id; a job
 //! is none of that. So it has a table of its own, and each generation is a job, whose id follows from the project's.
 
-use sqlx::{Row as _, postgres::PgRow, types::Json};
+use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{NewWork, Store, StoreError};
@@ -45,6 +45,35 @@ pub fn run_id(project: Uuid, run: i32) -> JobId {
     match run {
         ..=1 => JobId(project),
         run => JobId(JobId(project).derive("run", &run.to_string())),
+    }
+}
+
+/// The run that comes after a project's newest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NextRun {
+    project: Uuid,
+    pub job: JobId,
+}
+
+/// The run that follows a job, if that is the newest of a project, which is locked.
+pub(super) async fn next_run(tx: &mut PgConnection, job: JobId) -> Result<Option<NextRun>, sqlx::Error> {
+    let row: Option<(Uuid, i32)> =
+        sqlx::query_as("SELECT id, runs FROM projects WHERE job_id = $1 FOR UPDATE")
+            .bind(job.0)
+            .fetch_optional(tx)
+            .await?;
+    Ok(row.map(|(project, runs)| NextRun { project, job: run_id(project, runs + 1) }))
+}
+
+impl NextRun {
+    /// Makes it the project's newest.
+    pub(super) async fn begin(self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE projects SET runs = runs + 1, job_id = $2, updated_at = now() WHERE id = $1")
+            .bind(self.project)
+            .bind(self.job.0)
+            .execute(tx)
+            .await
+            .map(drop)
     }
 }
 
@@ -172,11 +201,7 @@ impl Store {
         let job = run_id(id, project.runs + 1);
         let new = work(&project, job);
         let state = self.accept_work(&mut tx, &new).await?;
-        sqlx::query("UPDATE projects SET runs = runs + 1, job_id = $2, updated_at = now() WHERE id = $1")
-            .bind(id)
-            .bind(job.0)
-            .execute(&mut *tx)
-            .await?;
+        NextRun { project: id, job }.begin(&mut tx).await?;
         self.finish(tx, state).await?;
         self.work.wake(&new.kind);
         project.runs += 1;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row as _, types::Json};
 use uuid::Uuid;
 
-use super::{JobRecord, Slot, Store, StoreError, change::Working, jobs, tasks, work};
+use super::{JobRecord, Slot, Store, StoreError, change::Working, jobs, projects, tasks, work};
 use crate::job::{Code, Command, Job, JobId, Rejection, Stage, Status, Tally};
 
 /// What became of the wish to try a job's failed items again.
@@ -41,9 +41,15 @@ impl Store {
     /// [`Code::NothingToRetry`]; [`Code::AlreadyRetried`] while another job tries them.
     pub async fn retry(&self, id: JobId) -> Result<Retried, StoreError> {
         let mut tx = self.pool.begin().await?;
+        // What a project's run failed at is tried again by the project's next run.
+        let run = projects::next_run(&mut tx, id).await?;
         let record = jobs::lock(&mut tx, id).await?;
         if record.kind.is_some() {
-            let (state, kind) = work::succeed(&mut tx, record).await?;
+            let to = run.map_or_else(|| JobId(Uuid::now_v7()), |run| run.job);
+            let (state, kind) = work::succeed(&mut tx, record, to).await?;
+            if let Some(run) = run {
+                run.begin(&mut tx).await?;
+            }
             let new = state.id();
             self.finish(tx, state).await?;
             self.work.wake(&kind);

@@ -167,7 +167,7 @@ async fn read_stream(server: Arc<Running>, job: JobId, cut_after: usize) -> Vec<
 
 /// The stock conversation over Socket.IO; what others' jobs broadcast is left out.
 async fn read_socket(server: Arc<Running>, job: JobId) -> Vec<(i64, String, String)> {
-    let mut client = Client::connect(&server.base).await.unwrap();
+    let mut client = Client::connect(&server.base.clone().into()).await.unwrap();
     client.emit("job:subscribe", &[json!(job), json!({ "after": 0 })]).await.unwrap();
     let mut told = Vec::new();
     loop {

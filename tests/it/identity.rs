@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::{
+    label_library::job_with_labels,
     raw_client::{RawClient, Told},
     support::{PATIENCE, Running, answer, config, soon},
 };
@@ -257,6 +258,93 @@ async fn nobody_learns_of_a_job_that_is_somebody_elses_through_any_door() {
         made.insert(job["id"].to_string());
     }
     assert_eq!(made.len(), 2, "one's key does not lead to the other's job");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn labels_and_articles_are_those_of_the_owner_of_the_jobs_that_made_them() {
+    let server = open(|_| {}).await;
+    let pool = sqlx::PgPool::connect(&server.database).await.unwrap();
+    let (owner, other, admin) = (of("7"), of("8"), token("1", json!({ "roles": ["admin"] })));
+    let (_, label) = job_with_labels(server.store(), &pool, "7").await;
+    let article = json!({ "articleNumber": "A-1", "productName": "Schraube", "price": 3.5 });
+    let made = call(&server, Some(&owner), "POST", "/api/articles", Some(&article)).await;
+    assert_eq!(made.0, 201, "{}", made.1);
+    let taken = call(&server, Some(&owner), "POST", "/api/articles", Some(&article)).await;
+    assert_eq!(taken.0, 409);
+    let article_id = made.1["data"]["id"].as_str().unwrap().to_owned();
+
+    // Lists and counts.
+    for (path, count) in [
+        ("/api/labels", "/total"),
+        ("/api/labels/search?q=Schraube", "/total"),
+        ("/api/labels/stats", "/data/totalLabels"),
+        ("/api/articles", "/pagination/total"),
+        ("/api/articles/stats", "/data/total"),
+    ] {
+        for (who, expected) in [(Some(&owner), 1), (Some(&other), 0), (None, 0), (Some(&admin), 1)] {
+            let (status, list) = call(&server, who.map(String::as_str), "GET", path, None).await;
+            assert_eq!((status, list.pointer(count)), (200, Some(&json!(expected))), "{path}: {list}");
+        }
+    }
+
+    // Each by itself: for others as if it were not there.
+    let unknown = Uuid::now_v7().to_string();
+    let label = label.to_string();
+    let new_name = json!({ "productName": "Mine" });
+    for (method, door, id, body) in [
+        ("GET", "/api/labels/{}", &label, None),
+        ("GET", "/api/labels/{}/image", &label, None),
+        ("GET", "/api/labels/{}/thumbnail", &label, None),
+        ("PUT", "/api/labels/{}", &label, Some(&new_name)),
+        ("POST", "/api/labels/duplicate/{}", &label, None),
+        ("DELETE", "/api/labels/{}", &label, None),
+        ("GET", "/api/articles/{}", &article_id, None),
+        ("PUT", "/api/articles/{}", &article_id, Some(&new_name)),
+        ("DELETE", "/api/articles/{}", &article_id, None),
+    ] {
+        for who in [Some(other.as_str()), None] {
+            let mut answers = Vec::new();
+            for id in [id, &unknown] {
+                let (status, said) = call(&server, who, method, &door.replace("{}", id), body).await;
+                answers.push((status, said.to_string().replace(id, "…")));
+            }
+            assert_eq!(answers[0], answers[1], "{method} {door}");
+            assert_eq!(answers[0].0, 404, "{method} {door}");
+        }
+    }
+    let print = json!({
+        "layout": { "paperFormat": { "type": "A4" }, "gridLayout": { "columns": 1, "rows": 1 } },
+        "labelIds": [label],
+    });
+    for path in ["/api/print/preview", "/api/print/export"] {
+        let (status, said) = call(&server, Some(&other), "POST", path, Some(&print)).await;
+        assert_eq!(status, 404, "{path}: {said}");
+        let (status, said) = call(&server, Some(&owner), "POST", path, Some(&print)).await;
+        assert_eq!(status, 200, "{path}: {said}");
+    }
+    for (path, body) in [
+        ("/api/labels/batch", json!({ "operation": "delete", "labelIds": [label] })),
+        ("/api/labels/batch", json!({ "operation": "export", "labelIds": [label] })),
+        ("/api/articles/bulk-delete", json!({ "ids": [article_id] })),
+        ("/api/articles/bulk-update", json!({ "ids": [article_id], "data": new_name })),
+        ("/api/articles/export", json!({ "format": "json", "ids": [article_id] })),
+    ] {
+        let (status, said) = call(&server, Some(&other), "POST", path, Some(&body)).await;
+        assert_eq!(status, 200, "{path}: {said}");
+        assert!(!said.to_string().contains("Schraube"), "{path}: {said}");
+    }
+    let from = json!({ "articleId": article_id });
+    let (status, _) =
+        call(&server, Some(&other), "POST", "/api/labels/generate-from-article", Some(&from)).await;
+    assert_eq!(status, 404);
+
+    // Another owner may have an article of that number, and nothing of the first one's was touched.
+    let second = json!({ "articleNumber": "A-1", "productName": "Other", "price": 1 });
+    assert_eq!(call(&server, Some(&other), "POST", "/api/articles", Some(&second)).await.0, 201);
+    let (_, shown) = call(&server, Some(&owner), "GET", &format!("/api/articles/{article_id}"), None).await;
+    assert_eq!(shown["data"]["productName"], "Schraube");
+    assert_eq!(call(&server, Some(&owner), "GET", &format!("/api/labels/{label}"), None).await.0, 200);
     server.stop().await;
 }
 

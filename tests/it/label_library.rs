@@ -35,7 +35,7 @@ async fn delete(server: &Running, path: &str) -> (u16, Value) {
 async fn picture(server: &Running, path: &str) -> image::DynamicImage {
     let response = server.http.get(server.url(path)).send().await.unwrap();
     assert_eq!(response.status(), 200, "{path}");
-    assert_eq!(response.headers()["cache-control"], "public, max-age=3600");
+    assert_eq!(response.headers()["cache-control"], "private, max-age=3600");
     image::load_from_memory(&response.bytes().await.unwrap()).unwrap()
 }
 
@@ -215,9 +215,10 @@ async fn a_label_is_drawn_as_its_values_say_and_fits_into_its_thumbnail() {
 }
 
 /// A job that has made one label, and failed at another.
-async fn job_with_labels(store: &Store, pool: &PgPool) -> (JobId, Uuid) {
+pub async fn job_with_labels(store: &Store, pool: &PgPool, owner: &str) -> (JobId, Uuid) {
     let job = JobId(Uuid::now_v7());
-    store.create(NewJob::unplanned(job, JobType::Automation, "test")).await.unwrap();
+    let new = NewJob { owner: owner.into(), ..NewJob::unplanned(job, JobType::Automation, "test") };
+    store.create(new).await.unwrap();
     let id = |what: &str| job.derive(what, "1");
     let rows = "WITH shot AS (
              INSERT INTO screenshots (id, job_id, ordinal, product_url, image_key, thumbnail_key, width, height,
@@ -264,7 +265,7 @@ async fn job_with_labels(store: &Store, pool: &PgPool) -> (JobId, Uuid) {
 async fn a_label_of_a_job_is_in_the_library_with_its_event_and_outlives_the_job() {
     let server = Running::quiet().await;
     let pool = PgPool::connect(&server.database).await.unwrap();
-    let (job, label) = job_with_labels(server.store(), &pool).await;
+    let (job, label) = job_with_labels(server.store(), &pool, "anonymous").await;
     let (_, list) = server.get("/api/labels").await;
     assert_eq!(list["pagination"]["total"], 1, "{list}");
     let shown = &list["data"][0];

@@ -1,6 +1,7 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
 mod bench;
+mod command_line;
 mod companies;
 mod compat;
 mod contract;

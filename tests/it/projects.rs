@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jobcast::{
     identity::key,
+    job::Report,
     store::{NewApiKey, WorkOutcome},
 };
 use serde_json::{Map, Value, json};
@@ -176,6 +177,39 @@ async fn a_whole_project_is_generated_and_works() {
     let logs = shown["agent_logs"].as_array().unwrap();
     assert_eq!((&shown["status"], &shown["progress"]), (&json!("failed"), &json!(0)));
     assert_eq!(logs.last().unwrap()["message"], "❌ Error: no room");
+
+    // Whoever tries the job again through another door begins the project's next run, and its page sees that, too.
+    let (_, newest) = server.get("/v1/jobs?limit=1").await;
+    let failed_run = newest["jobs"][0]["id"].as_str().unwrap();
+    let (status, retried) = server.post(&format!("/v1/jobs/{failed_run}/retry"), &json!({})).await;
+    assert_eq!(status, 201, "{retried}");
+    let frame = heard(&mut page).await;
+    assert_eq!((&frame["status"], &frame["progress"]), (&json!("in_progress"), &json!(10)), "{frame}");
+    assert_eq!(server.get(&at("")).await.1["status"], "in_progress");
+    let claimed = server.store().claim_work(&["project".into()], "w").await.unwrap().unwrap();
+    let halfway = Report::Progress { progress: Some(60), step: Some("backend".into()), message: None };
+    server.store().report(&claimed.lease, None, vec![halfway], None).await.unwrap();
+    // Its bar does not fall back when it was paused and goes on.
+    for order in ["pause", "resume"] {
+        let path = format!("/v1/jobs/{}/{order}", claimed.work.record.job.id);
+        assert_eq!(server.post(&path, &json!({})).await.0, 200);
+    }
+    let done = WorkOutcome::Failed { error: "still no room".into(), retry: false };
+    let again = server.store().claim_work(&["project".into()], "w").await.unwrap();
+    let lease = again.map_or(claimed.lease, |again| again.lease);
+    server.store().report(&lease, None, Vec::new(), Some(done)).await.unwrap();
+    let mut bar = vec![10];
+    loop {
+        let frame = heard(&mut page).await;
+        match frame["type"].as_str() {
+            Some("completion") => break,
+            Some("status_update") if frame["status"] == "in_progress" => {
+                bar.push(frame["progress"].as_u64().unwrap());
+            }
+            _ => {}
+        }
+    }
+    assert!(bar.is_sorted() && bar.last() == Some(&60), "{bar:?}");
 
     let (status, gone) = send(&server, reqwest::Method::DELETE, &at(""), json!({})).await;
     assert_eq!((status, gone["message"].is_string()), (200, true), "{gone}");

@@ -197,7 +197,7 @@ impl Frontend for Agents {
                 Known { id: job.id.0, runs: 1, seq: events.len() as i32, standing }
             }
         };
-        socket::Project { name: job.id.to_string(), known: Some(known) }
+        socket::Project { name: job.id.to_string(), known: Some(known), turn: None }
     }
 
     fn path(job: JobId) -> String {

@@ -14,7 +14,11 @@ use sha2::Sha256;
 use tokio::process::{Child, Command};
 use url::Url;
 
-use crate::support::{Running, address, answer, config, database, folder, soon, wait_for};
+use crate::{
+    process::{Process, free_port},
+    support::{Running, address, answer, config, database, folder, soon, wait_for},
+    verify,
+};
 
 const SECRET: &str = "a secret of the tests that is long enough";
 
@@ -349,6 +353,30 @@ async fn the_examples_outlive_each_other_a_pause_and_the_server() {
     let findings = jobcast_verify(&config).await;
     assert!(findings.is_empty(), "{findings:?}");
     server.stop(std::future::pending()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_the_server_costs_a_worker_outside_nothing_but_time() {
+    let data = folder();
+    let port = free_port();
+    let settings = [("JOBCAST__AUTH__JWT_SECRET", SECRET), ("JOBCAST__PIPELINE__ENABLED", "false")];
+    let mut server = Process::start(data.path(), port, &settings).await;
+    let base: Url = format!("{}/", server.base).parse().unwrap();
+    let owner = Caller::new(&base, "ann", "jobs:read jobs:write");
+    let mut worker = example("worker.py", &base);
+    let job = poem(&owner, 0.5).await;
+    for paragraphs in [1, 3] {
+        until_counted(&owner, &job, paragraphs).await;
+        server.kill();
+        server = Process::start(data.path(), port, &settings).await;
+    }
+    let shown = owner.ended(&job).await;
+    assert_eq!((&shown["status"], &shown["results"]["words"]), (&json!("completed"), &json!(13)), "{shown}");
+    assert_eq!(counted(&owner, &job).await, 5, "no paragraph was lost or counted twice");
+    worker.kill().await.unwrap();
+    let (code, found, said) = verify::run(&[], data.path(), None).await;
+    assert_eq!(code, 0, "the journal is sound: {found:?} {said}");
+    server.kill();
 }
 
 /// What an audit finds wrong.

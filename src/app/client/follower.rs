@@ -10,9 +10,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::{Instant, sleep_until};
-use url::Url;
 
-use super::{Client, ClientError, Code, Incoming};
+use super::{Client, ClientError, Code, Incoming, Remote};
 use crate::{
     event::{Event, Kind, Timestamp},
     job::{JobId, JobView},
@@ -52,7 +51,7 @@ pub struct Told {
 
 /// Follows one job: each of its kept events once, in order, to the one that ends it.
 pub struct Follower {
-    base: Url,
+    base: Remote,
     job: JobId,
     connection: Option<Connection>,
     outage: Option<Outage>,
@@ -100,7 +99,7 @@ struct Common {
 
 impl Follower {
     /// Follows `job` of the server at `base` from its first event on. Nothing is sent before [`Follower::next`].
-    pub fn new(base: Url, job: JobId) -> Follower {
+    pub fn new(base: Remote, job: JobId) -> Follower {
         Follower {
             base,
             job,
@@ -327,7 +326,7 @@ mod tests {
         (text[2..json].parse().unwrap(), arguments[2]["after"].as_u64().unwrap() as usize)
     }
 
-    async fn follow(base: Url) -> (Vec<Told>, Vec<String>, Follower) {
+    async fn follow(base: Remote) -> (Vec<Told>, Vec<String>, Follower) {
         let mut follower = Follower::new(base, JOB.parse().unwrap());
         let (mut told, mut notes) = (Vec::new(), Vec::new());
         while let Some(news) = follower.next().await.unwrap() {

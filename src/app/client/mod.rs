@@ -3,6 +3,7 @@
 
 mod follower;
 pub(super) mod packet;
+mod remote;
 mod rest;
 
 use std::{collections::HashMap, future::Future, time::Duration};
@@ -26,7 +27,9 @@ use tokio_tungstenite::{
 use url::Url;
 
 pub use follower::{Follower, News, Told};
-pub use rest::{PriceListJob, Spreadsheet, import, job, submit, submit_with_price_list};
+pub use remote::Remote;
+pub(super) use rest::shown;
+pub use rest::{Order, PriceListJob, Spreadsheet, import, job, jobs, order, submit, submit_with_price_list};
 
 use crate::job::Code;
 use packet::{Opening, Packet};
@@ -111,20 +114,20 @@ struct Outgoing {
 }
 
 impl Client {
-    /// Connects to the server at `base`, within 10 seconds.
-    pub async fn connect(base: &Url) -> Result<Client, ClientError> {
+    /// Connects to a server, within 10 seconds.
+    pub async fn connect(base: &Remote) -> Result<Client, ClientError> {
         let late = || ClientError::Unreachable(rest::shown(base), "it does not answer in time".into());
         timeout(HANDSHAKE, Client::shake_hands(base)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn shake_hands(base: &Url) -> Result<Client, ClientError> {
+    async fn shake_hands(base: &Remote) -> Result<Client, ClientError> {
         let mut wire = Wire::open(base).await?;
         let opening = match Packet::read(&wire.receive().await?) {
             Ok(Packet::Opening(opening)) => opening,
             Ok(other) => return Err(wire.foreign(format!("it began with {other:?}"))),
             Err(malformed) => return Err(wire.foreign(malformed)),
         };
-        wire.send(packet::CONNECT.into()).await?;
+        wire.send(base.connect_packet().into()).await?;
         loop {
             match Packet::read(&wire.receive().await?).map_err(|malformed| wire.foreign(malformed))? {
                 Packet::Connected => break,
@@ -356,11 +359,11 @@ pub(crate) mod tests {
     use super::*;
 
     /// Serves routes on a free port; returns their address.
-    pub(crate) async fn serve(router: Router) -> Url {
+    pub(crate) async fn serve(router: Router) -> Remote {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let base: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        base
+        base.into()
     }
 
     /// The server's end of a conversation.
@@ -403,7 +406,7 @@ pub(crate) mod tests {
     }
 
     /// A server that holds every conversation by `script`, which is told how many there were before.
-    pub(crate) async fn fake<F>(script: impl Fn(Peer, usize) -> F + Clone + Send + Sync + 'static) -> Url
+    pub(crate) async fn fake<F>(script: impl Fn(Peer, usize) -> F + Clone + Send + Sync + 'static) -> Remote
     where
         F: Future<Output = ()> + Send + 'static,
     {

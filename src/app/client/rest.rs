@@ -5,16 +5,16 @@ use std::{convert::Infallible, error::Error as _, sync::OnceLock, time::Duration
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{
-    Body, RequestBuilder, Response, StatusCode, header,
+    Body, Method, RequestBuilder, Response, StatusCode, header,
     multipart::{Form, Part},
     redirect::Policy,
 };
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use super::ClientError;
+use super::{ClientError, Remote};
 use crate::job::JobId;
 
 /// Time for one call, and for one that carries a price list.
@@ -52,25 +52,29 @@ pub struct Spreadsheet {
 }
 
 /// Submits a job: `POST /v1/jobs` with `body`.
-pub async fn submit(base: &Url, body: &impl Serialize) -> Result<JobId, ClientError> {
-    let request = http(base)?.post(address(base, "v1/jobs")).timeout(CALL).json(body);
+pub async fn submit(base: &Remote, body: &impl Serialize) -> Result<JobId, ClientError> {
+    let request = base.request(Method::POST, "v1/jobs")?.timeout(CALL).json(body);
     job_id(base, &call(base, request).await?, "id")
 }
 
 /// Submits a job together with the price list that its products are matched to.
-pub async fn submit_with_price_list(base: &Url, job: PriceListJob) -> Result<JobId, ClientError> {
+pub async fn submit_with_price_list(base: &Remote, job: PriceListJob) -> Result<JobId, ClientError> {
     let file = named(Part::bytes(job.file), job.file_name)?;
     let form = Form::new()
         .text("shopUrl", job.shop_url)
         .text("templateId", job.template_id)
         .text("config", job.config.to_string())
         .part("excelFile", file);
-    let request = http(base)?.post(address(base, "api/automation/start")).timeout(UPLOAD).multipart(form);
+    let request = base.request(Method::POST, "api/automation/start")?.timeout(UPLOAD).multipart(form);
     job_id(base, &call(base, request).await?, "jobId")
 }
 
 /// Imports a spreadsheet and returns what the server says of its rows; `sent` hears how many bytes have left.
-pub async fn import(base: &Url, sheet: Spreadsheet, sent: watch::Sender<u64>) -> Result<Value, ClientError> {
+pub async fn import(
+    base: &Remote,
+    sheet: Spreadsheet,
+    sent: watch::Sender<u64>,
+) -> Result<Value, ClientError> {
     let length = sheet.bytes.len() as u64;
     let rest = Bytes::from(sheet.bytes);
     let pieces = stream::unfold((rest, sent), |(mut rest, sent)| async move {
@@ -90,7 +94,7 @@ pub async fn import(base: &Url, sheet: Spreadsheet, sent: watch::Sender<u64>) ->
         }
         None => "api/excel/upload",
     };
-    let request = http(base)?.post(address(base, path)).timeout(UPLOAD).multipart(form);
+    let request = base.request(Method::POST, path)?.timeout(UPLOAD).multipart(form);
     let mut answer = call(base, request).await?;
     // The same again, where some of the pages read it.
     if let Value::Object(fields) = &mut answer {
@@ -110,8 +114,41 @@ fn named(file: Part, name: String) -> Result<Part, ClientError> {
 }
 
 /// A job as `GET /v1/jobs/{id}` shows it.
-pub async fn job(base: &Url, id: JobId) -> Result<Value, ClientError> {
-    call(base, http(base)?.get(address(base, &format!("v1/jobs/{id}"))).timeout(CALL)).await
+pub async fn job(base: &Remote, id: JobId) -> Result<Value, ClientError> {
+    call(base, base.request(Method::GET, &format!("v1/jobs/{id}"))?.timeout(CALL)).await
+}
+
+/// The newest jobs, as `GET /v1/jobs` lists them; `query` holds its parameters.
+pub async fn jobs(base: &Remote, query: &[(&str, String)]) -> Result<Value, ClientError> {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    call(base, base.request(Method::GET, &format!("v1/jobs?{query}"))?.timeout(CALL)).await
+}
+
+/// What can be asked of a job that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+}
+
+impl Order {
+    /// As it stands in the API's paths.
+    pub fn word(self) -> &'static str {
+        match self {
+            Order::Cancel => "cancel",
+            Order::Pause => "pause",
+            Order::Resume => "resume",
+            Order::Retry => "retry",
+        }
+    }
+}
+
+/// Asks something of a job, and returns the job as it is then; of one that had ended and is retried, the new one.
+pub async fn order(base: &Remote, id: JobId, order: Order) -> Result<Value, ClientError> {
+    let path = format!("v1/jobs/{id}/{}", order.word());
+    call(base, base.request(Method::POST, &path)?.timeout(CALL)).await
 }
 
 /// An address below the server's, which may itself have a path.
@@ -120,7 +157,7 @@ pub(super) fn address(base: &Url, path: &str) -> String {
 }
 
 /// The server's address as people may see it: without what stands before an `@`.
-pub(super) fn shown(base: &Url) -> String {
+pub(in crate::app) fn shown(base: &Url) -> String {
     let mut base = base.clone();
     // Only addresses that cannot carry credentials refuse to have them taken away.
     let _ = base.set_username("");
@@ -281,6 +318,7 @@ mod tests {
     async fn a_refused_connection_says_what_to_start() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base: Url = format!("http://user:secret@{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let base = Remote::from(base);
         drop(listener);
         let error = job(&base, ID.parse().unwrap()).await.unwrap_err();
         let server = format!("http://127.0.0.1:{}", base.port().unwrap());
@@ -318,7 +356,7 @@ mod tests {
         }
         let base = serve(Router::new().route("/behind/v1/jobs", post(create))).await;
         for path in ["behind", "behind/"] {
-            let base = base.join(path).unwrap();
+            let base = base.join(path).unwrap().into();
             let id = submit(&base, &json!({ "shopUrl": "http://shop.example/" })).await.unwrap();
             assert_eq!(id.to_string(), ID);
         }

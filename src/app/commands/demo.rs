@@ -10,7 +10,7 @@ use super::signals::Signals;
 use crate::{
     app::{
         Server,
-        client::{self, PriceListJob},
+        client::{self, PriceListJob, Remote},
         demo_shop::{self, Catalogue},
         follow::{self, Style},
         listen,
@@ -46,9 +46,9 @@ pub async fn run(mut config: Config, once: bool, products: Option<u32>) -> anyho
         server = Server::start(config, listeners) => server?,
         () = next_signal() => return Ok(ExitCode::FAILURE),
     };
-    let base = server.local.clone();
+    let base = Remote::from(server.local.clone());
     let shop = server.demo_shop();
-    eprintln!("Jobcast listens on {base}; the demo shop is at {shop}");
+    eprintln!("Jobcast listens on {}; the demo shop is at {shop}", *base);
     let job = async {
         let job = PriceListJob {
             shop_url: shop.to_string(),
@@ -69,7 +69,7 @@ pub async fn run(mut config: Config, once: bool, products: Option<u32>) -> anyho
         Some(Err(_)) | None => ExitCode::FAILURE,
     };
     if let (Some(Ok(_)), false) = (&outcome, once) {
-        eprintln!("Jobcast goes on serving on {base}; Ctrl-C ends it.");
+        eprintln!("Jobcast goes on serving on {}; Ctrl-C ends it.", *base);
         server.run(next_signal(), next_signal()).await?;
         return Ok(ExitCode::SUCCESS);
     }

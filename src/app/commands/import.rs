@@ -49,7 +49,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let path = &args.file;
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let base = &args.server.server;
+    let base = &args.server.remote();
     let bar = bar(args.server.json, bytes.len() as u64);
     let (sent, mut sending) = watch::channel(0);
     // The import does not depend on it.

@@ -23,7 +23,7 @@ const MAX_NAME: usize = 100;
 pub enum KeyCommand {
     /// Make a key. It is shown once: only its SHA-256 is kept.
     #[command(
-        after_help = "Examples:\n  jobcast key create worker-1 --subject novels --scope work:novel\n  export JOBCAST_API_KEY=$(jobcast key create ci --subject ci --scope \"jobs:read jobs:write\" --quiet)"
+        after_help = "Examples:\n  jobcast key create worker-1 --subject novels --scope work:novel\n  export JOBCAST_KEY=$(jobcast key create ci --subject ci --scope \"jobs:read jobs:write\" --quiet)"
     )]
     Create(CreateArgs),
     /// List the keys.

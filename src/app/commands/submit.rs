@@ -8,7 +8,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::app::{
-    client::{self, PriceListJob},
+    client::{self, PriceListJob, Remote},
     follow::{self, Style},
 };
 
@@ -17,13 +17,21 @@ use crate::app::{
 pub struct ServerArgs {
     /// The server.
     #[arg(long, value_name = "URL", env = "JOBCAST_SERVER", default_value = "http://127.0.0.1:3001")]
-    pub server: Url,
+    server: Url,
+    /// A token or an API key, where the server asks for one; the environment keeps it out of the list of processes.
+    #[arg(long, env = "JOBCAST_KEY", hide_env_values = true)]
+    token: Option<String>,
     /// One JSON object a line, for scripts.
     #[arg(long)]
     pub json: bool,
 }
 
 impl ServerArgs {
+    /// The server, called as the key's subject.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.server.clone(), self.token.clone())
+    }
+
     pub fn style(&self) -> Style {
         if self.json { Style::Json } else { Style::Auto }
     }
@@ -55,7 +63,7 @@ pub struct SubmitArgs {
 
 /// Submits and follows; the exit code tells how the job ended.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let base = &args.server.server;
+    let base = &args.server.remote();
     let mut options = json!({ "maxProducts": args.max_products, "priority": args.priority });
     if let Some(name) = &args.name {
         options["name"] = json!(name);

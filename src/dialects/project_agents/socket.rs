@@ -14,12 +14,14 @@ use crate::{
     job::{JobId, Status},
     realtime::{
         feed::{Interest, News},
-        projector::{Opened, Projection, Told},
+        projector::{Opened, Projection, Told, Turn},
         websocket::Dialect,
     },
     store::{Recorded, Store, StoreError, run_id},
 };
 
+/// No job has this id.
+const NOBODY: Interest = Interest::Job(JobId(Uuid::nil()));
 /// Where the bar of a project stands as soon as its generation was asked for.
 const BEGUN: u8 = 10;
 
@@ -43,6 +45,8 @@ pub struct Project {
     pub name: String,
     /// `None` for one that does not exist.
     pub known: Option<Known>,
+    /// Where its feed is to turn: to the newest run and the one behind it.
+    pub turn: Turn,
 }
 
 pub struct Known {
@@ -52,6 +56,14 @@ pub struct Known {
     /// The seq of the last event of the newest run that was told.
     pub seq: i32,
     pub standing: Standing,
+}
+
+impl Known {
+    /// The newest run, and the one that will follow it.
+    fn interest(&self) -> Interest {
+        let newest = self.runs.max(1);
+        Interest::Jobs([run_id(self.id, newest), run_id(self.id, newest + 1)])
+    }
 }
 
 /// A project's `status` and `progress`.
@@ -88,9 +100,14 @@ impl Projection for ProjectAgents {
 
     fn interest(&self, topic: &Topic) -> Interest {
         match topic.id() {
+            // Which run is its newest its row must tell first.
             Some(_) => Interest::All,
-            None => Interest::Job(JobId(Uuid::nil())),
+            None => NOBODY,
         }
+    }
+
+    fn turn(&self, project: &mut Project) -> Turn {
+        project.turn.take()
     }
 
     async fn open(&self, store: &Store, topic: &Topic) -> Result<Opened<Project>, StoreError> {
@@ -115,7 +132,8 @@ impl Projection for ProjectAgents {
                 Some(Known { id: project.id, runs: project.runs, seq, standing })
             }
         };
-        Ok(Opened::Topic(Project { name: topic.project.clone(), known }))
+        let turn = Some((known.as_ref().map_or(NOBODY, Known::interest), None));
+        Ok(Opened::Topic(Project { name: topic.project.clone(), known, turn }))
     }
 
     fn greet(&self, project: &Project, told: &mut Told) {
@@ -136,6 +154,8 @@ impl Projection for ProjectAgents {
             if event.job == run_id(known.id, known.runs + 1) {
                 known.runs += 1;
                 known.seq = 0;
+                // Even the run behind that may have begun among these news.
+                project.turn = Some((known.interest(), Some(event.position - 1)));
                 known.standing = Standing::of(Status::Pending, 0);
                 told.say(status_update(&project.name, known.standing));
             }
@@ -190,7 +210,8 @@ fn translate(id: &str, standing: &mut Standing, event: &Recorded, told: &mut Tol
     match &*event.kind {
         "job:updated" => {
             let Some(status) = Status::from_word(&said.status) else { return };
-            let now = Standing::of(status, said.progress.unwrap_or(standing.progress));
+            // A run's bar never falls back, whatever a job that goes on says of itself.
+            let now = Standing::of(status, said.progress.unwrap_or(0).max(standing.progress));
             // The end has an event of its own, behind this one.
             if now != *standing && !now.is_ended() {
                 *standing = now;

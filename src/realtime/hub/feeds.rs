@@ -15,8 +15,26 @@ use crate::{
 pub enum Interest {
     /// One job.
     Job(JobId),
+    /// A job, and the one that may come after it.
+    Jobs([JobId; 2]),
     /// Every job.
     All,
+}
+
+impl Interest {
+    /// The jobs, where they are known.
+    fn jobs(&self) -> Option<&[JobId]> {
+        match self {
+            Interest::Job(job) => Some(std::slice::from_ref(job)),
+            Interest::Jobs(jobs) => Some(jobs),
+            Interest::All => None,
+        }
+    }
+
+    /// Whether it is about a job.
+    pub(in crate::realtime) fn is_about(&self, job: JobId) -> bool {
+        self.jobs().is_none_or(|jobs| jobs.contains(&job))
+    }
 }
 
 /// The feeds of a process.
@@ -76,14 +94,12 @@ impl Feeds {
     }
 
     fn remove(&mut self, interest: Interest, feed: u64) {
-        match interest {
-            Interest::All => self.of_all.retain(|(id, _)| *id != feed),
-            Interest::Job(job) => {
-                if let Some(feeds) = self.of_jobs.get_mut(&job) {
-                    feeds.retain(|(id, _)| *id != feed);
-                    if feeds.is_empty() {
-                        self.of_jobs.remove(&job);
-                    }
+        self.of_all.retain(|(id, _)| *id != feed);
+        for job in interest.jobs().into_iter().flatten() {
+            if let Some(feeds) = self.of_jobs.get_mut(job) {
+                feeds.retain(|(id, _)| *id != feed);
+                if feeds.is_empty() {
+                    self.of_jobs.remove(job);
                 }
             }
         }
@@ -96,11 +112,12 @@ impl Feeds {
     /// Progress of a higher number, oldest first.
     fn newer(&self, interest: Interest, than: u64) -> Vec<(u64, Arc<Transient>)> {
         let is_newer = |(number, _): &&(u64, Arc<Transient>)| *number > than;
-        let mut newer: Vec<_> = match interest {
-            Interest::Job(job) => {
-                self.progress.get(&job).into_iter().flatten().filter(is_newer).cloned().collect()
+        let mut newer: Vec<_> = match interest.jobs() {
+            Some(jobs) => {
+                let of_jobs = jobs.iter().filter_map(|job| self.progress.get(job));
+                of_jobs.flatten().filter(is_newer).cloned().collect()
             }
-            Interest::All => self.progress.values().flatten().filter(is_newer).cloned().collect(),
+            None => self.progress.values().flatten().filter(is_newer).cloned().collect(),
         };
         newer.sort_unstable_by_key(|(number, _)| *number);
         newer
@@ -114,9 +131,13 @@ impl super::Hub {
             let feeds = &mut stream.feeds;
             feeds.last_feed += 1;
             let (feed, wake) = (feeds.last_feed, Arc::new(Notify::new()));
-            match interest {
-                Interest::Job(job) => feeds.of_jobs.entry(job).or_default().push((feed, wake.clone())),
-                Interest::All => feeds.of_all.push((feed, wake.clone())),
+            match interest.jobs() {
+                Some(jobs) => {
+                    for job in jobs {
+                        feeds.of_jobs.entry(*job).or_default().push((feed, wake.clone()));
+                    }
+                }
+                None => feeds.of_all.push((feed, wake.clone())),
             }
             Begun { feed, wake, cursor: stream.delivered, progress: feeds.last_progress }
         })
@@ -152,10 +173,7 @@ impl Stream {
             return Found::Journal { delivered: self.delivered };
         }
         let from = self.recent.partition_point(|event| event.position <= cursor);
-        let wanted = |event: &&Arc<Recorded>| match interest {
-            Interest::Job(job) => event.job == job,
-            Interest::All => true,
-        };
+        let wanted = |event: &&Arc<Recorded>| interest.is_about(event.job);
         let events: Vec<_> = self.recent.range(from..).filter(wanted).take(PAGE as usize).cloned().collect();
         let is_all = events.len() < PAGE as usize;
         let cursor = if is_all { self.delivered } else { events.last().map_or(cursor, |last| last.position) };

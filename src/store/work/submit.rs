@@ -214,9 +214,13 @@ impl Begin<'_> {
     }
 }
 
-/// Makes the job that tries again what one that has ended without results was asked: it begins anew, with the same
-/// input, files and number. Returns its kind, too.
-pub(crate) async fn succeed(tx: &mut PgConnection, old: JobRecord) -> Result<(Working, String), StoreError> {
+/// Makes the job, with the id given, that tries again what one that has ended without results was asked: it begins anew,
+/// with the same input, files and number. Returns its kind, too.
+pub(crate) async fn succeed(
+    tx: &mut PgConnection,
+    old: JobRecord,
+    to: JobId,
+) -> Result<(Working, String), StoreError> {
     let from = old.job.id;
     let Some(kind) = old.kind.clone() else { return Err(Rejection::nothing_to_retry(from).into()) };
     if !matches!(old.job.status, Status::Failed | Status::Cancelled) {
@@ -233,9 +237,8 @@ pub(crate) async fn succeed(tx: &mut PgConnection, old: JobRecord) -> Result<(Wo
     .bind(from.0)
     .fetch_one(&mut *tx)
     .await?;
-    let mut job = Job::new(JobId(Uuid::now_v7()), JobType::Work, old.job.name.clone(), Plan::default(), 0);
+    let mut job = Job::new(to, JobType::Work, old.job.name.clone(), Plan::default(), 0);
     job.priority = old.job.priority;
-    let to = job.id;
     // The number names the newest attempt.
     sqlx::query("UPDATE jobs SET number = NULL WHERE id = $1").bind(from.0).execute(&mut *tx).await?;
     let mut record = JobRecord::new(job, None, old.owner.clone(), Utc::now());

@@ -21,7 +21,7 @@ use crate::app::{
         servers::{Programs, Server},
         usage,
     },
-    client::{self, Follower, News, PriceListJob},
+    client::{self, Follower, News, PriceListJob, Remote},
     demo_shop::{self, Catalogue},
 };
 
@@ -124,7 +124,7 @@ async fn one(
     title: &str,
     progress: &Progress,
 ) -> anyhow::Result<Run> {
-    let base = server.base()?;
+    let base = Remote::from(server.base()?);
     let pid = server.pid().context("the server's process is unknown")?;
     let peaks = Peaks::watch(pid);
     let (cpu, (busy, all)) = (usage::cpu(pid)?, usage::machine()?);

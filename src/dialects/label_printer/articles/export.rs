@@ -20,7 +20,7 @@ use crate::{
         field::{self, bad},
     },
     event::format_timestamp,
-    http::Api,
+    http::{Api, Caller},
     product::article::{german, tiered_prices_text},
     store::{Article, Store, StoreError},
 };
@@ -75,6 +75,7 @@ enum Format {
 )]
 pub async fn export(
     State(api): State<Api>,
+    caller: Caller,
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let fields = field::object(body)?;
@@ -91,8 +92,8 @@ pub async fn export(
         Some(_) => Some(ids(&fields, MAX_IDS)?),
     };
     // The first page before the answer begins: a database that does not answer is still told of.
-    let page = api.store.articles_after(Uuid::nil(), wanted.as_deref()).await?;
-    let pages = Pages { store: api.store, wanted, page, format, begun: false, over: false };
+    let page = api.store.articles_after(caller.sees_only(), Uuid::nil(), wanted.as_deref()).await?;
+    let pages = Pages { store: api.store, caller, wanted, page, format, begun: false, over: false };
     let (content_type, name) = match format {
         Format::Csv => ("text/csv; charset=utf-8", "artikel.csv"),
         Format::Json => ("application/json", "artikel.json"),
@@ -106,6 +107,7 @@ pub async fn export(
 
 struct Pages {
     store: Store,
+    caller: Caller,
     wanted: Option<Vec<Uuid>>,
     page: Vec<Article>,
     format: Format,
@@ -136,7 +138,8 @@ impl Pages {
         }
         let last = self.page.last().map(|article| article.id);
         if let Some(last) = last {
-            self.page = self.store.articles_after(last, self.wanted.as_deref()).await?;
+            let owner = self.caller.sees_only();
+            self.page = self.store.articles_after(owner, last, self.wanted.as_deref()).await?;
         }
         if self.page.is_empty() {
             self.over = true;

@@ -27,7 +27,7 @@ use super::{
     field::{self, bad},
 };
 use crate::{
-    http::Api,
+    http::{Api, Caller},
     product::article::PriceType,
     store::{Article, ArticleQuery, ArticleSort},
 };
@@ -106,12 +106,13 @@ pub struct BulkUpdate {
 )]
 pub async fn list(
     State(api): State<Api>,
+    caller: Caller,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) =
         query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
     let (query, page) = read_query(&query)?;
-    let (articles, total) = api.store.articles(&query).await?;
+    let (articles, total) = api.store.articles(caller.sees_only(), &query).await?;
     let pages = (total + query.limit - 1) / query.limit;
     let body = json!({
         "success": true,
@@ -172,8 +173,8 @@ fn read_query(given: &HashMap<String, String>) -> Result<(ArticleQuery, i64), Re
     get, path = "/api/articles/stats", tag = "label printer: articles",
     responses((status = 200, body = Value), (status = 503, body = RefusalBody)),
 )]
-pub async fn stats(State(api): State<Api>) -> Result<Response, Refusal> {
-    let stats = api.store.article_stats().await?;
+pub async fn stats(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
+    let stats = api.store.article_stats(caller.sees_only()).await?;
     let categories: Vec<Value> =
         stats.categories.iter().map(|(name, count)| json!({ "name": name, "count": count })).collect();
     Ok(success(json!({
@@ -196,10 +197,11 @@ pub async fn stats(State(api): State<Api>) -> Result<Response, Refusal> {
 )]
 pub async fn add(
     State(api): State<Api>,
+    caller: Caller,
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let fields = field::object(body)?;
-    let article = applied(empty(), &fields)?;
+    let article = applied(empty(caller.subject()), &fields)?;
     if article.article_number.is_empty() {
         return Err(bad("articleNumber is required."));
     }
@@ -217,10 +219,11 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-fn empty() -> Article {
+fn empty(owner: &str) -> Article {
     let now = Utc::now();
     Article {
         id: Uuid::now_v7(),
+        owner: owner.to_owned(),
         article_number: String::new(),
         product_name: String::new(),
         description: None,
@@ -253,9 +256,10 @@ fn empty() -> Article {
 )]
 pub async fn show(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    let article = api.store.article(id(path)?).await?.ok_or_else(not_found)?;
+    let article = api.store.article(id(path)?, caller.sees_only()).await?.ok_or_else(not_found)?;
     Ok(Json(json!({ "success": true, "data": shown(&article) })).into_response())
 }
 
@@ -271,6 +275,7 @@ pub async fn show(
 )]
 pub async fn change(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, Refusal> {
@@ -285,7 +290,7 @@ pub async fn change(
     let now = Utc::now();
     let changed = api
         .store
-        .change_articles(&[id], |article| {
+        .change_articles(&[id], caller.sees_only(), |article| {
             Ok::<_, Refusal>(Article { updated_at: now, ..applied(article, &fields)? })
         })
         .await?;
@@ -300,9 +305,10 @@ pub async fn change(
 )]
 pub async fn remove(
     State(api): State<Api>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    match api.store.remove_articles(&[id(path)?]).await? {
+    match api.store.remove_articles(&[id(path)?], caller.sees_only()).await? {
         0 => Err(not_found()),
         _ => Ok(success(json!({ "message": "Article deleted" }))),
     }
@@ -318,9 +324,11 @@ pub async fn remove(
 )]
 pub async fn bulk_delete(
     State(api): State<Api>,
+    caller: Caller,
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, Refusal> {
-    let removed = api.store.remove_articles(&ids(&field::object(body)?, MAX_BULK)?).await?;
+    let ids = ids(&field::object(body)?, MAX_BULK)?;
+    let removed = api.store.remove_articles(&ids, caller.sees_only()).await?;
     Ok(success(json!({ "message": format!("{removed} articles deleted"), "deletedCount": removed })))
 }
 
@@ -334,6 +342,7 @@ pub async fn bulk_delete(
 )]
 pub async fn bulk_update(
     State(api): State<Api>,
+    caller: Caller,
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let fields = field::object(body)?;
@@ -346,7 +355,7 @@ pub async fn bulk_update(
     let now = Utc::now();
     let changed = api
         .store
-        .change_articles(&ids, |article| {
+        .change_articles(&ids, caller.sees_only(), |article| {
             Ok::<_, Refusal>(Article { updated_at: now, ..applied(article, data)? })
         })
         .await?;

@@ -18,7 +18,7 @@ use crate::{
         field::{self, bad},
         form::{File, Form, read},
     },
-    http::Api,
+    http::{Api, Caller},
     product::{
         article::short_description,
         price_list::{KEPT_ERRORS, Limits, RowError, is_article_number},
@@ -127,7 +127,7 @@ pub async fn valid_fields() -> Response {
         (status = 503, body = RefusalBody),
     ),
 )]
-pub async fn import(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
+pub async fn import(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Refusal> {
     let (File { name, bytes }, fields) = Form::upload(&api, request).await?;
     let plan = Plan::read(fields.get("config").unwrap_or(&Value::Null))?;
     let limits = Limits { bytes: api.max_upload, ..Limits::default() };
@@ -143,7 +143,7 @@ pub async fn import(State(api): State<Api>, request: Request) -> Result<Response
     if rows.columns.is_none() {
         return Err(bad("The file has no headings in its first row."));
     }
-    let done = api.store.update_articles(&rows.updates).await?;
+    let done = api.store.update_articles(caller.subject(), &rows.updates).await?;
     Ok(success(json!({
         "totalRows": rows.total,
         "matchedArticles": done.matched,

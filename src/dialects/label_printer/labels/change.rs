@@ -18,7 +18,10 @@ use super::{
     no_label, picture,
     shape::{LabelBody, MAX_PICTURE, encoded, price_label},
 };
-use crate::http::Api;
+use crate::{
+    http::{Api, Caller},
+    store::LibraryLabel,
+};
 
 /// Bytes of a body: a picture in base64 and room for the rest.
 const MAX_BODY: usize = MAX_PICTURE / 3 * 4 + 100_000;
@@ -37,9 +40,10 @@ async fn read(mut request: Request) -> Result<LabelBody, Refusal> {
         (status = 503, body = RefusalBody, description = "Too many pictures are being read"),
     ),
 )]
-pub async fn create(State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
+pub async fn create(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Refusal> {
     let body = read(request).await?;
-    let (label, picture) = picture::off_the_async_threads(move || body.create()).await??;
+    let create = move || body.create(caller.subject());
+    let (label, picture) = picture::off_the_async_threads(create).await??;
     api.store.add_to_library(&label, picture.as_ref()).await?;
     let label = price_label(&label, &api.public_base);
     let body = json!({ "success": true, "data": label, "message": "Label created" });
@@ -65,11 +69,12 @@ pub struct ShowQuery {
 )]
 pub async fn show(
     State(api): State<Api>,
+    caller: Caller,
     MaybeId(id): MaybeId,
     Params(query): Params<ShowQuery>,
 ) -> Result<Response, Refusal> {
     let id = id.ok_or_else(no_label)?;
-    let label = api.store.library_label(id).await?.ok_or_else(no_label)?;
+    let label = api.store.library_label(id, caller.sees_only()).await?.ok_or_else(no_label)?;
     let mut shown = price_label(&label, &api.public_base);
     if matches!(query.include_image.as_deref(), Some("true" | "1")) {
         shown["imageData"] = encoded(&picture::of(&api, &label).await?.bytes).into();
@@ -88,6 +93,7 @@ pub async fn show(
 )]
 pub async fn update(
     State(api): State<Api>,
+    caller: Caller,
     MaybeId(id): MaybeId,
     request: Request,
 ) -> Result<Response, Refusal> {
@@ -95,7 +101,8 @@ pub async fn update(
     let body = read(request).await?;
     let change = picture::off_the_async_threads(move || body.check()).await??;
     let picture = change.picture.clone();
-    let changed = api.store.change_in_library(id, |label| change.apply(label), picture.as_ref()).await?;
+    let apply = |label: &mut LibraryLabel| change.apply(label);
+    let changed = api.store.change_in_library(id, caller.sees_only(), apply, picture.as_ref()).await?;
     let label = price_label(&changed.ok_or_else(no_label)?, &api.public_base);
     Ok(Json(json!({ "success": true, "data": label, "message": "Label updated" })).into_response())
 }
@@ -105,9 +112,13 @@ pub async fn update(
     delete, path = "/api/labels/{id}", tag = "labels", params(("id" = Uuid, Path)),
     responses((status = 200, body = Value), (status = 404, body = RefusalBody)),
 )]
-pub async fn delete(State(api): State<Api>, MaybeId(id): MaybeId) -> Result<Response, Refusal> {
+pub async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    MaybeId(id): MaybeId,
+) -> Result<Response, Refusal> {
     let id = id.ok_or_else(no_label)?;
-    if api.store.remove_from_library(&[id]).await?.is_empty() {
+    if api.store.remove_from_library(&[id], caller.sees_only()).await?.is_empty() {
         return Err(no_label());
     }
     Ok(Json(json!({ "success": true, "message": "Label deleted" })).into_response())
@@ -118,9 +129,13 @@ pub async fn delete(State(api): State<Api>, MaybeId(id): MaybeId) -> Result<Resp
     post, path = "/api/labels/duplicate/{id}", tag = "labels", params(("id" = Uuid, Path)),
     responses((status = 201, body = Value), (status = 404, body = RefusalBody)),
 )]
-pub async fn duplicate(State(api): State<Api>, MaybeId(id): MaybeId) -> Result<Response, Refusal> {
+pub async fn duplicate(
+    State(api): State<Api>,
+    caller: Caller,
+    MaybeId(id): MaybeId,
+) -> Result<Response, Refusal> {
     let id = id.ok_or_else(no_label)?;
-    let copied = api.store.duplicate_in_library(id).await?.ok_or_else(no_label)?;
+    let copied = api.store.duplicate_in_library(id, caller.sees_only()).await?.ok_or_else(no_label)?;
     let body = json!({
         "success": true, "data": price_label(&copied, &api.public_base), "message": "Label duplicated",
     });

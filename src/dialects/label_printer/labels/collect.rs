@@ -18,7 +18,7 @@ use super::{
     },
     shape::price_label,
 };
-use crate::http::Api;
+use crate::http::{Api, Caller};
 
 /// Labels of one batch at the most.
 const MAX_LABELS: usize = 1000;
@@ -68,7 +68,11 @@ pub fn missing(ids: &[Uuid]) -> Refusal {
         (status = 200, body = Value), (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
     ),
 )]
-pub async fn batch(State(api): State<Api>, Body(body): Body<BatchBody>) -> Result<Response, Refusal> {
+pub async fn batch(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(body): Body<BatchBody>,
+) -> Result<Response, Refusal> {
     let operation = body.operation.or(body.action);
     let given = body.label_ids.unwrap_or_default();
     if !(1..=MAX_LABELS).contains(&given.len()) {
@@ -78,9 +82,9 @@ pub async fn batch(State(api): State<Api>, Body(body): Body<BatchBody>) -> Resul
     ids.sort_unstable();
     ids.dedup();
     let (done, labels) = match operation.as_deref() {
-        Some("delete") => (api.store.remove_from_library(&ids).await?, None),
+        Some("delete") => (api.store.remove_from_library(&ids, caller.sees_only()).await?, None),
         Some("export") => {
-            let labels = api.store.library_labels(&ids).await?;
+            let labels = api.store.library_labels(&ids, caller.sees_only()).await?;
             let shown: Vec<Value> = labels.iter().map(|label| price_label(label, &api.public_base)).collect();
             (labels.iter().map(|label| label.id).collect(), Some(shown))
         }

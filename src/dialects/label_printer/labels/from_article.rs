@@ -47,13 +47,21 @@ pub struct GenerateBody {
         (status = 503, body = RefusalBody, description = "Too many pictures are being drawn"),
     ),
 )]
-pub async fn generate(State(api): State<Api>, Body(body): Body<GenerateBody>) -> Result<Response, Refusal> {
+pub async fn generate(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(body): Body<GenerateBody>,
+) -> Result<Response, Refusal> {
     let Some(article) = text("articleId", body.article_id, 200)? else {
         return Err(bad("Article ID is required"));
     };
     let template = text("templateId", body.template_id, 200)?;
     let not_found = |what: &str| Refusal::automation(StatusCode::NOT_FOUND, format!("{what} not found"));
-    let article = api.store.article_to_label(&article).await?.ok_or_else(|| not_found("Article"))?;
+    let article = api
+        .store
+        .article_to_label(&article, caller.sees_only())
+        .await?
+        .ok_or_else(|| not_found("Article"))?;
     let template_id = match template {
         None => None,
         Some(name) => Some(api.store.template(&name).await?.ok_or_else(|| not_found("Template"))?.id),
@@ -61,6 +69,7 @@ pub async fn generate(State(api): State<Api>, Body(body): Body<GenerateBody>) ->
     let now = Utc::now();
     let label = LibraryLabel {
         id: Uuid::now_v7(),
+        owner: caller.subject().to_owned(),
         job_id: None,
         article_number: article.article_number,
         product_name: article.name,

@@ -17,7 +17,7 @@ use super::{
     shape::price_label,
 };
 use crate::{
-    http::Api,
+    http::{Api, Caller},
     store::{LabelOrder, LabelQuery, LabelSource},
 };
 
@@ -129,7 +129,11 @@ fn checked_limit(limit: u32) -> Result<u32, Refusal> {
     get, path = "/api/labels", tag = "labels", params(ListQuery),
     responses((status = 200, body = Value), (status = 400, body = RefusalBody)),
 )]
-pub async fn list(State(api): State<Api>, Params(query): Params<ListQuery>) -> Result<Response, Refusal> {
+pub async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Params(query): Params<ListQuery>,
+) -> Result<Response, Refusal> {
     let as_page = match query.shape.as_deref() {
         None => api.label_list == crate::config::LabelList::Page,
         Some("array") => false,
@@ -137,7 +141,7 @@ pub async fn list(State(api): State<Api>, Params(query): Params<ListQuery>) -> R
         Some(_) => return Err(bad("shape must be array or page.")),
     };
     let (wanted, page, limit) = query.check()?;
-    let (labels, total) = api.store.library(&wanted).await?;
+    let (labels, total) = api.store.library(caller.sees_only(), &wanted).await?;
     let labels: Vec<Value> = labels.iter().map(|label| price_label(label, &api.public_base)).collect();
     let pages = (total as u64).div_ceil(u64::from(limit));
     let pagination = json!({
@@ -172,11 +176,15 @@ pub struct SearchQuery {
     get, path = "/api/labels/search", tag = "labels", params(SearchQuery),
     responses((status = 200, body = Value), (status = 400, body = RefusalBody)),
 )]
-pub async fn search(State(api): State<Api>, Params(query): Params<SearchQuery>) -> Result<Response, Refusal> {
+pub async fn search(
+    State(api): State<Api>,
+    caller: Caller,
+    Params(query): Params<SearchQuery>,
+) -> Result<Response, Refusal> {
     let limit = checked_limit(query.limit.unwrap_or(LIMIT))?;
     let Some(wanted) = text("q", query.q, 200)? else { return Err(bad("q is required.")) };
     let wanted = LabelQuery { search: Some(wanted), limit: limit.into(), ..LabelQuery::default() };
-    let (labels, total) = api.store.library(&wanted).await?;
+    let (labels, total) = api.store.library(caller.sees_only(), &wanted).await?;
     let labels: Vec<Value> = labels.iter().map(|label| price_label(label, &api.public_base)).collect();
     Ok(Json(json!({ "success": true, "count": labels.len(), "total": total, "data": labels }))
         .into_response())
@@ -186,20 +194,20 @@ pub async fn search(State(api): State<Api>, Params(query): Params<SearchQuery>) 
 #[utoipa::path(
     get, path = "/api/labels/stats", tag = "labels", responses((status = 200, body = Value)),
 )]
-pub async fn stats(State(api): State<Api>) -> Result<Response, Refusal> {
-    counts(&api).await
+pub async fn stats(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
+    counts(&api, &caller).await
 }
 
 /// Counts over the library, at the address that the first backend had.
 #[utoipa::path(
     get, path = "/api/labels/stats/summary", tag = "labels", responses((status = 200, body = Value)),
 )]
-pub async fn stats_summary(State(api): State<Api>) -> Result<Response, Refusal> {
-    counts(&api).await
+pub async fn stats_summary(State(api): State<Api>, caller: Caller) -> Result<Response, Refusal> {
+    counts(&api, &caller).await
 }
 
-async fn counts(api: &Api) -> Result<Response, Refusal> {
-    let stats = api.store.library_stats().await?;
+async fn counts(api: &Api, caller: &Caller) -> Result<Response, Refusal> {
+    let stats = api.store.library_stats(caller.sees_only()).await?;
     let by = |counts: Vec<(String, i64)>| -> Map<String, Value> {
         counts.into_iter().map(|(word, count)| (word, count.into())).collect()
     };

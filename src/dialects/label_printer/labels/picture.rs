@@ -27,7 +27,7 @@ use super::{
     shape::QrCodeBody,
 };
 use crate::{
-    http::Api,
+    http::{Api, Caller},
     label::{self, Drawing, LabelData, LabelError, LabelRenderer, LabelTemplate},
     print::JoinError,
     product::ProductFacts,
@@ -195,9 +195,9 @@ impl DrawError {
 }
 
 impl Drawer {
-    /// Reads labels of the library and their templates.
-    pub async fn load(api: &Api, ids: &[Uuid]) -> Result<Drawer, Refusal> {
-        let labels = api.store.library_labels(ids).await?;
+    /// Reads labels of an owner's library, or of everybody's, and their templates.
+    pub async fn load(api: &Api, ids: &[Uuid], owner: Option<&str>) -> Result<Drawer, Refusal> {
+        let labels = api.store.library_labels(ids, owner).await?;
         if labels.len() != ids.len() {
             return Err(DrawError::Gone.refusal());
         }
@@ -247,7 +247,7 @@ fn answer(tag: &str, picture: Option<Picture>) -> Response {
         Some(picture) => ([(header::CONTENT_TYPE, picture.content_type)], picture.bytes).into_response(),
     };
     for (name, value) in [
-        (header::CACHE_CONTROL, format!("public, max-age={MAX_AGE}")),
+        (header::CACHE_CONTROL, format!("private, max-age={MAX_AGE}")),
         (header::ETAG, tag.to_owned()),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".to_owned()),
     ] {
@@ -278,11 +278,12 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 )]
 pub async fn image(
     State(api): State<Api>,
+    caller: Caller,
     MaybeId(id): MaybeId,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let id = id.ok_or_else(no_label)?;
-    let label = api.store.library_label(id).await?.ok_or_else(no_label)?;
+    let label = api.store.library_label(id, caller.sees_only()).await?.ok_or_else(no_label)?;
     let tag = format!("\"{}\"", label.updated_at.timestamp_micros());
     let picture = if is_known(&headers, &tag) { None } else { Some(of(&api, &label).await?) };
     Ok(answer(&tag, picture))
@@ -309,6 +310,7 @@ pub struct ThumbnailQuery {
 )]
 pub async fn thumbnail(
     State(api): State<Api>,
+    caller: Caller,
     MaybeId(id): MaybeId,
     Params(query): Params<ThumbnailQuery>,
     headers: HeaderMap,
@@ -320,7 +322,7 @@ pub async fn thumbnail(
     if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
         return Err(bad(format!("width and height must be from 1 to {MAX_SIDE} pixels.")));
     }
-    let label = api.store.library_label(id).await?.ok_or_else(no_label)?;
+    let label = api.store.library_label(id, caller.sees_only()).await?.ok_or_else(no_label)?;
     let tag = format!("\"{}-{width}x{height}\"", label.updated_at.timestamp_micros());
     if is_known(&headers, &tag) {
         return Ok(answer(&tag, None));

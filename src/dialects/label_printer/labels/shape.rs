@@ -135,7 +135,7 @@ impl LabelBody {
     ///
     /// # Errors
     /// A sentence that names the field.
-    pub fn create(self) -> Result<(LibraryLabel, Option<Picture>), Refusal> {
+    pub fn create(self, owner: &str) -> Result<(LibraryLabel, Option<Picture>), Refusal> {
         for (field, there) in [
             ("articleNumber", self.article_number.is_some()),
             ("productName", self.product_name.is_some()),
@@ -157,6 +157,7 @@ impl LabelBody {
         let now = Utc::now();
         let mut label = LibraryLabel {
             id: Uuid::now_v7(),
+            owner: owner.to_owned(),
             job_id: None,
             article_number: String::new(),
             product_name: String::new(),
@@ -430,14 +431,14 @@ mod tests {
         for missing in ["articleNumber", "productName", "priceInfo"] {
             let mut value = small();
             value.as_object_mut().unwrap().remove(missing);
-            let refusal = body(value).create().unwrap_err().body();
+            let refusal = body(value).create("anonymous").unwrap_err().body();
             assert!(refusal["error"].as_str().unwrap().contains(missing), "{refusal}");
         }
         let tiers =
             json!({ "staffelpreise": [{ "quantity": 10, "price": 2.5 }, { "quantity": 1, "price": 3 }] });
         let mut value = small();
         value["priceInfo"] = tiers;
-        let shown = price_label(&body(value).create().unwrap().0, "http://here");
+        let shown = price_label(&body(value).create("anonymous").unwrap().0, "http://here");
         assert_eq!(shown["priceInfo"]["price"], json!(3.0));
         assert_eq!(shown["priceInfo"]["staffelpreise"][1], json!({ "quantity": 10, "price": 2.5 }));
     }
@@ -465,7 +466,7 @@ mod tests {
         ] {
             let mut sent = small();
             sent[key] = value;
-            let refusal = body(sent).create().unwrap_err().body();
+            let refusal = body(sent).create("anonymous").unwrap_err().body();
             assert!(refusal["error"].as_str().unwrap().contains(part), "{key}: {refusal}");
         }
     }
@@ -476,7 +477,7 @@ mod tests {
             "articleNumber": "A-1", "productName": "Schraube", "priceInfo": { "price": 12.5, "unit": "Stück" },
             "category": "Eisen", "tags": ["neu"], "templateId": "my-template", "templateType": "custom",
         }))
-        .create()
+        .create("anonymous")
         .unwrap();
         body(json!({ "priceInfo": { "price": 9.9 }, "category": "" })).check().unwrap().apply(&mut label);
         assert_eq!(

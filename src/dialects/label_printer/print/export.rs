@@ -29,7 +29,7 @@ use super::{
     wanted::{PrintBody, Wanted},
 };
 use crate::{
-    http::Api,
+    http::{Api, Caller},
     print::{self, Joiner, Layout},
 };
 
@@ -52,16 +52,20 @@ const PREVIEW: f64 = 1400.0;
         (status = 503, body = RefusalBody, description = "Too many pictures are being drawn"),
     ),
 )]
-pub async fn preview(State(api): State<Api>, Body(body): Body<PrintBody>) -> Result<Response, Refusal> {
+pub async fn preview(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(body): Body<PrintBody>,
+) -> Result<Response, Refusal> {
     let Wanted { layout, labels, page, .. } = body.wanted()?;
-    known(&api, &labels).await?;
+    known(&api, &caller, &labels).await?;
     let pages = layout.pages(labels.len());
     if page >= pages {
         return Err(bad(format!("There are {pages} pages only.")));
     }
     let first = page * layout.cells();
     let shown = labels[first..(first + layout.cells()).min(labels.len())].to_vec();
-    let drawer = Drawer::load(&api, &shown).await?;
+    let drawer = Drawer::load(&api, &shown, caller.sees_only()).await?;
     let per_mm = PREVIEW / layout.width.max(layout.height);
     let drawn = off_the_async_threads(move || {
         print::picture(&layout, drawer.len(), |number| drawer.draw(number), per_mm)
@@ -90,21 +94,25 @@ pub async fn preview(State(api): State<Api>, Body(body): Body<PrintBody>) -> Res
         (status = 503, body = RefusalBody, description = "Too many exports run at the moment"),
     ),
 )]
-pub async fn export(State(api): State<Api>, Body(body): Body<PrintBody>) -> Result<Response, Refusal> {
+pub async fn export(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(body): Body<PrintBody>,
+) -> Result<Response, Refusal> {
     static RUNNING: std::sync::LazyLock<Arc<Semaphore>> =
         std::sync::LazyLock::new(|| Arc::new(Semaphore::new(EXPORTS)));
     let Wanted { layout, labels, output, .. } = body.wanted()?;
     if output != "pdf" {
         return Err(bad(format!("Output format {output} not yet supported; sheets are exported as pdf.")));
     }
-    known(&api, &labels).await?;
+    known(&api, &caller, &labels).await?;
     let permit = RUNNING.clone().try_acquire_owned().map_err(|_| {
         Refusal::automation(
             StatusCode::SERVICE_UNAVAILABLE,
             "Other exports run at the moment; try again when one is done.",
         )
     })?;
-    let mut export = Export { api, layout, labels, joiner: Joiner::new(), done: 0 };
+    let mut export = Export { api, caller, layout, labels, joiner: Joiner::new(), done: 0 };
     // What is wrong with the first sheets can still be told.
     let first = export.part().await?;
     let (parts, body) = mpsc::channel(PARTS);
@@ -118,14 +126,15 @@ pub async fn export(State(api): State<Api>, Body(body): Body<PrintBody>) -> Resu
 }
 
 /// Makes sure that all labels are there before anything is drawn.
-async fn known(api: &Api, labels: &[Uuid]) -> Result<(), Refusal> {
-    let unknown = api.store.unknown_library_labels(labels).await?;
+async fn known(api: &Api, caller: &Caller, labels: &[Uuid]) -> Result<(), Refusal> {
+    let unknown = api.store.unknown_library_labels(labels, caller.sees_only()).await?;
     if unknown.is_empty() { Ok(()) } else { Err(missing(&unknown)) }
 }
 
 /// An export on its way.
 struct Export {
     api: Api,
+    caller: Caller,
     layout: Layout,
     labels: Vec<Uuid>,
     joiner: Joiner,
@@ -144,7 +153,7 @@ impl Export {
     async fn part(&mut self) -> Result<Bytes, Refusal> {
         let next = self.next();
         self.done = next.end;
-        let drawer = Drawer::load(&self.api, &self.labels[next]).await?;
+        let drawer = Drawer::load(&self.api, &self.labels[next], self.caller.sees_only()).await?;
         let (layout, mut joiner) = (self.layout, std::mem::take(&mut self.joiner));
         let work = move || {
             let part = print::draw(&layout, drawer.len(), |number| drawer.draw(number))?;
