@@ -26,6 +26,9 @@ use crate::product::Tier;
 /// Where the shop stands on its host: all its paths begin with this.
 pub const BASE: &str = "/demo/shop";
 
+/// Its price list, below the shop; no page leads to it.
+pub const PRICE_LIST: &str = "preisliste.xlsx";
+
 const PER_PAGE: usize = 8;
 /// The picture that never ends gives up after this many drops, one each second.
 const MAX_DROPS: usize = 120;
@@ -181,6 +184,7 @@ pub fn router_of(catalogue: &'static Catalogue) -> Router {
         .route("/impressum", get(imprint))
         .route("/warenkorb", get(cart))
         .route("/login", get(login))
+        .route(&format!("/{PRICE_LIST}"), get(price_list))
         .route("/bilder/{file}", get(picture))
         .route("/{category}/", get(category))
         .route("/{category}/{slug}", get(product))
@@ -481,6 +485,11 @@ fn euros(amount: f64) -> String {
         7.. => format!("{}.{} €", &text[..text.len() - 6], &text[text.len() - 6..]),
         _ => format!("{text} €"),
     }
+}
+
+async fn price_list(State(shop): State<Arc<Shop>>) -> Response {
+    const SPREADSHEET: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+    ([(header::CONTENT_TYPE, SPREADSHEET)], price_list_of(shop.catalogue)).into_response()
 }
 
 /// The shop's price list as its owner would keep it, with a gap and a row of older making.

@@ -25,7 +25,7 @@ use crate::{
     dialects::{self, novel_tool},
     guard::Guard,
     http,
-    http::{Api, Contracts, Live, Pictures, Shell},
+    http::{Api, Contracts, DemoShop, Live, Page, Pictures, Shell},
     identity::Identity,
     job::RequestLimits,
     pipeline::{Context, Worker},
@@ -205,6 +205,8 @@ impl Server {
             max_age: config.objects.max_age,
             ready: ready.clone(),
             live: Live::new(hub.clone(), stop_http.clone(), &config),
+            page: Page::new(blobs.addresses()),
+            demo_shop: config.server.demo_shop.then(|| Arc::new(demo(&local))),
             contracts,
             webhooks,
             look: context.clone().map(look),
@@ -265,9 +267,7 @@ impl Server {
 
     /// The start page of the demo shop, as this server's crawler reaches it.
     pub fn demo_shop(&self) -> Url {
-        let mut url = self.local.clone();
-        url.set_path(&format!("{DEMO_SHOP}/"));
-        url
+        demo_shop_of(&self.local)
     }
 
     /// How many clients follow events at the moment.
@@ -405,6 +405,18 @@ fn routes_of(deliverer: &Arc<Deliverer>, settings: &config::Webhooks) -> http::W
         max_per_owner: settings.max_per_owner,
         secret_overlap: settings.secret_overlap,
     }
+}
+
+fn demo_shop_of(local: &Url) -> Url {
+    let mut url = local.clone();
+    url.set_path(&format!("{DEMO_SHOP}/"));
+    url
+}
+
+/// The demo shop, as the page is told of it.
+fn demo(local: &Url) -> DemoShop {
+    let price_list = format!("{DEMO_SHOP}/{}", demo_shop::PRICE_LIST);
+    DemoShop { url: demo_shop_of(local).into(), price_list }
 }
 
 /// How to connect to the database, and the embedded server if it is ours.

@@ -9,14 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, error::Error};
+use super::{Api, error::Error, page};
 use crate::{
     identity::{Credentials, Stay},
     job::{Code, JobId, Principal, Rejection, Scope},
 };
 
-/// Where anybody may look: whether the server lives, what it can do.
-const OPEN: [&str; 9] = [
+/// Where anybody may look: the page, whether the server lives, what it can do.
+const OPEN: [&str; 10] = [
+    "/",
     "/health",
     "/healthz",
     "/readyz",
@@ -28,7 +29,7 @@ const OPEN: [&str; 9] = [
     "/docs",
 ];
 /// Below these too: the contract's page, and what pages load before they are anybody.
-const OPEN_FOLDERS: [&str; 2] = ["/docs/", "/socket.io/"];
+const OPEN_FOLDERS: [&str; 3] = ["/docs/", "/socket.io/", page::FOLDER];
 /// Below these the handlers themselves say what a caller needs: scopes for work outside, tokens for new tokens.
 const OWN_RULES: [&str; 4] = ["/v1/work", "/v1/kinds", "/cdn/", "/api/v1/auth/"];
 /// How a 401 says what to send (RFC 6750).

@@ -1,5 +1,6 @@
-//! The native REST API under `/v1` with its live doors, objects, health: every route on one screen.
+//! The live page at `/`, the native REST API under `/v1` with its live doors, objects, health: every route on one screen.
 
+mod about;
 mod caller;
 mod contracts;
 mod error;
@@ -9,8 +10,10 @@ mod jobs;
 mod objects;
 mod once;
 mod openapi;
+mod page;
 mod pictures;
 mod reader;
+mod results;
 mod schedules;
 mod server;
 mod transform;
@@ -29,12 +32,14 @@ use url::Url;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use about::DemoShop;
 pub use caller::{Caller, Refuse};
 pub use contracts::Contracts;
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};
 pub use objects::{Kept, serve_object};
 pub use once::{REPLAYED, once_key};
 pub use openapi::described;
+pub use page::Page;
 pub use pictures::{Pictures, Readable};
 pub use reader::Live;
 pub use server::{Shell, serve};
@@ -76,6 +81,10 @@ pub struct Api {
     /// False once the server is stopping.
     pub ready: Arc<AtomicBool>,
     pub live: Live,
+    /// How the live page is served.
+    pub page: Page,
+    /// Where there is one.
+    pub demo_shop: Option<Arc<DemoShop>>,
     /// What is served as it is.
     pub contracts: Contracts,
     pub webhooks: Webhooks,
@@ -99,6 +108,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .route("/healthz", get(health::live))
         .route("/health", get(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(page::index))
+        .routes(routes!(page::file))
+        .routes(routes!(about::about))
+        .routes(routes!(about::templates))
         .routes(routes!(jobs::submit, jobs::list))
         .routes(routes!(jobs::show, jobs::change, jobs::remove))
         .routes(routes!(events::get))
@@ -106,6 +119,8 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))
         .routes(routes!(jobs::retry))
+        .routes(routes!(results::screenshot))
+        .routes(routes!(results::labels))
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(schedules::run))

@@ -15,6 +15,7 @@ mod crawl_jobs;
 mod credits;
 mod derived;
 pub mod embedded;
+mod findings;
 mod idempotency;
 mod jobs;
 mod journal;
@@ -56,6 +57,7 @@ pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
 pub use credits::{Credits, LedgerLine, Reserve};
+pub use findings::{Finding, LabelEntry};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Of, Page, Slot, Stats, Submitted};
 pub use journal::{Head, Recorded, Transient};
@@ -72,7 +74,7 @@ pub use rows::{ElementRow, LabelRow, MatchRow, OcrRow, Row, ScreenshotRow};
 pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, CompanyItem, Lease, NewTask, ReadItem, TaskState};
-pub use templates::Template;
+pub use templates::{Template, TemplateName};
 pub use webhooks::{
     Delivery, NewWebhook, Resend, Resent, Settled, Verdict, Webhook, WebhookChange, WebhookSecret,
     WebhookState,

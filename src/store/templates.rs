@@ -36,6 +36,18 @@ pub struct Template {
     pub updated_at: Timestamp,
 }
 
+/// A label template without its source.
+#[derive(Clone, Debug)]
+pub struct TemplateName {
+    pub id: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub width_mm: f64,
+    pub height_mm: f64,
+    /// It comes with the binary.
+    pub built_in: bool,
+}
+
 impl Store {
     /// Writes templates that come with the binary; one that changed replaces the stored one.
     pub async fn put_templates(&self, templates: &[Template]) -> Result<(), StoreError> {
@@ -109,6 +121,28 @@ impl Store {
         let ids =
             sqlx::query_scalar("SELECT id FROM templates ORDER BY built_in DESC, id LIMIT $1").bind(NAMED);
         Ok(ids.fetch_all(&self.pool).await?)
+    }
+
+    /// What people choose from, without the sources: those that come with the binary first.
+    pub async fn template_names(&self) -> Result<Vec<TemplateName>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, name, description, width_mm, height_mm, built_in FROM templates
+             ORDER BY built_in DESC, name, id LIMIT $1",
+        )
+        .bind(MAX_TEMPLATES)
+        .fetch_all(&self.pool)
+        .await?;
+        let names = rows.iter().map(|row| {
+            Ok(TemplateName {
+                id: row.try_get("id")?,
+                name: row.try_get("name")?,
+                description: row.try_get("description")?,
+                width_mm: row.try_get("width_mm")?,
+                height_mm: row.try_get("height_mm")?,
+                built_in: row.try_get("built_in")?,
+            })
+        });
+        Ok(names.collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Stores a template of a person.

@@ -22,6 +22,7 @@ mod novels;
 mod objects;
 mod ocr;
 mod openapi;
+mod page;
 mod print_sheets;
 mod process;
 mod projects;

@@ -85,6 +85,8 @@ async fn house() -> House {
         max_age: config.objects.max_age,
         ready: Arc::new(AtomicBool::new(true)),
         live: Live::new(hub, CancellationToken::new(), &config),
+        page: http::Page::new(blobs.addresses()),
+        demo_shop: None,
         contracts: http::Contracts::open(&public, "".as_ref()).unwrap(),
         webhooks: http::Webhooks {
             check: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
