@@ -38,7 +38,8 @@ run:
 	cargo build --release --locked
 	target/release/jobcast demo
 
-test: tests/compat/node_modules/.installed tests/contract/node_modules/.installed tests/page/node_modules/.installed tests/openapi/.venv/.installed
+test: tests/compat/node_modules/.installed tests/contract/node_modules/.installed tests/page/node_modules/.installed \
+      tests/admin_ui/node_modules/.installed tests/openapi/.venv/.installed
 	@$(call install,$(RUN_PACKAGES) $(TEST_PACKAGES))
 	cargo build --locked --all-targets
 	@if cargo nextest --version >/dev/null 2>&1; \

@@ -23,7 +23,7 @@
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
 //! | [`webhooks`] | how programs elsewhere hear of it: signed deliveries with retries, out of the same journal. |
 //! | [`guard`] | which addresses that strangers name may be reached. |
-//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO, and raw WebSockets with what each dialect makes of the journal. |
+//! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO with its Admin UI, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the live page, the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health, and the contracts as documents. |
 //! | [`dialects`] | existing frontends: their REST shapes and their words on sockets, one file or folder each. |
 //! | [`app`] | the composition root, and the commands. |

@@ -93,6 +93,11 @@ enum Verb {
         after_help = "Examples:\n  JOBCAST__AUTH__JWT_SECRET=… jobcast token --sub 7 --ttl 1h\n  curl -H \"Authorization: Bearer $(jobcast --config my.toml token --sub ci --scope admin)\" localhost:3001/v1/jobs"
     )]
     Token(commands::token::TokenArgs),
+    /// Make the hash of the Admin UI's password, for admin_ui.password_hash.
+    #[command(
+        after_help = "Examples:\n  jobcast admin-password\n  echo \"$PASSWORD\" | jobcast admin-password\n\nA hash has dollar signs: put it between single quotes in a shell."
+    )]
+    AdminPassword,
     /// Read the settings as the server would and show them.
     #[command(
         after_help = "Examples:\n  jobcast --config my.toml check-config\n  jobcast check-config --defaults > my.toml"
@@ -237,6 +242,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Key { command, .. } => commands::key::run(config, command).await?,
         Verb::Token(token) => commands::token::run(&config, &token)?,
+        Verb::AdminPassword => commands::admin_password::run()?,
         Verb::CheckConfig { defaults } => commands::check_config::run(&config, defaults)?,
         Verb::Contract { format } => commands::contract::run(&config, format),
         Verb::Bench(bench) => return commands::bench::run(config, bench).await,

@@ -21,7 +21,7 @@ use url::Url;
 
 use super::demo_shop::{self, Catalogue};
 use crate::{
-    config::{self, Config, Signed},
+    config::{self, AdminMode, Config, Signed},
     dialects::{self, novel_tool},
     guard::Guard,
     http,
@@ -161,7 +161,7 @@ impl Server {
         let retention = AbortOnDropHandle::new(retention);
         let (identity, revocations) = Identity::start(store.clone(), &config.auth).await?;
         let stop_rooms = CancellationToken::new();
-        let novels = Projector::new(novel_tool::Novels, hub.clone(), stop_rooms.clone());
+        let novels = Projector::new(novel_tool::Novels::new(blobs.clone()), hub.clone(), stop_rooms.clone());
         let rooms = novel_tool::Rooms::new(store.clone(), identity.clone(), novels);
         let (socket_service, sockets) = socketio::start(
             hub.clone(),
@@ -171,6 +171,7 @@ impl Server {
             blobs.addresses().clone(),
             &config.server.cors_origins,
             &config.realtime,
+            &config.admin_ui,
         );
 
         let raw_sockets = RawSockets::new(hub.clone(), &config);
@@ -211,8 +212,8 @@ impl Server {
             webhooks,
             look: context.clone().map(look),
         };
-        let mut routes =
-            http::described(http::routes().merge(dialects::routes(&raw_sockets, blobs.addresses())));
+        let dialects = dialects::routes(&raw_sockets, blobs.addresses(), config.novel_tool);
+        let mut routes = http::described(http::routes().merge(dialects));
         if config.server.demo_shop {
             // Robots ask at the root of the host only.
             routes = routes.route("/robots.txt", axum::routing::get(demo_shop::robots));
@@ -576,6 +577,11 @@ fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
     }
     for origin in &config.webhooks.allow_origins {
         tracing::warn!(%origin, "webhooks.allow_origins lets webhooks reach this origin although it may be private or plain http");
+    }
+    if config.admin_ui.enabled && config.admin_ui.mode == AdminMode::Development {
+        tracing::warn!(
+            "who knows the Admin UI's password sees what all sockets say and are told, whoever's jobs that is of: admin_ui.mode is \"development\""
+        );
     }
     for origin in &config.crawler.allow_origins {
         tracing::warn!(%origin, "crawler.allow_origins lets jobs reach this origin although it may be private");

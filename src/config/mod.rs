@@ -3,6 +3,7 @@
 //! `default.toml` is the reference: it names every key. A key that it does not name is an error that names the
 //! nearest one. Each module takes only its own section.
 
+mod admin_ui;
 mod durations;
 mod origins;
 
@@ -21,7 +22,10 @@ use figment::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use origins::allows_origin;
+pub use self::{
+    admin_ui::{AdminMode, AdminUi},
+    origins::allows_origin,
+};
 
 /// The compiled-in reference.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -32,11 +36,13 @@ const ENV_PREFIX: &str = "JOBCAST__";
 pub struct Config {
     pub server: Server,
     pub auth: Auth,
+    pub admin_ui: AdminUi,
     pub database: Database,
     pub objects: Objects,
     pub realtime: Realtime,
     pub pipeline: Pipeline,
     pub work: Work,
+    pub novel_tool: NovelTool,
     pub webhooks: Webhooks,
     pub crawler: Crawler,
     pub browser: Browser,
@@ -241,6 +247,13 @@ pub struct Work {
     pub max_artifacts: i64,
 }
 
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct NovelTool {
+    pub jobs_per_hour: u32,
+    pub estimates_per_minute: u32,
+    pub exports_per_hour: u32,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Webhooks {
     pub enabled: bool,
@@ -386,6 +399,7 @@ impl Config {
                 }
             }
         }
+        self.admin_ui.validate().map_err(ConfigError::Value)?;
         if self.objects.address.matches("{key}").count() != 1 {
             return fail(
                 "objects.address must contain {key} once, as in \"https://cdn.example.com/{key}\"".into(),

@@ -15,16 +15,20 @@ use axum::{
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{http::Api, job::Rejection, realtime::websocket::RawSockets, store::Addresses};
+use crate::{config, http::Api, job::Rejection, realtime::websocket::RawSockets, store::Addresses};
 
 /// The routes of every dialect. To drop one, delete its folder and its line.
-pub fn routes(sockets: &RawSockets, addresses: &Addresses) -> OpenApiRouter<Api> {
+pub fn routes(
+    sockets: &RawSockets,
+    addresses: &Addresses,
+    novel_tool: config::NovelTool,
+) -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(plain::routes(sockets, addresses))
         .merge(transcript_queue::routes(sockets))
         .merge(domain_scraper::routes(sockets))
         .merge(project_agents::routes(sockets))
-        .merge(novel_tool::routes())
+        .merge(novel_tool::routes(novel_tool))
         .merge(label_printer::routes())
 }
 

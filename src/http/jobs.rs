@@ -310,6 +310,7 @@ pub async fn resume(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Answer
         (status = 200, body = Value, description = "The job itself tries them"),
         (status = 201, body = Value, description = "A new job does; its address is in `Location`"),
         (status = 400, body = ErrorBody),
+        (status = 402, body = ErrorBody, description = "Its owner has too few credits left"),
         (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "Nothing has failed, or another job tries it again already"),
         (status = 503, body = ErrorBody),

@@ -185,6 +185,13 @@ pub struct Seat {
     listeners: Listeners,
 }
 
+impl Seat {
+    /// Told from all other seats of the projector by this.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         lock(&self.listeners).remove(&self.id);
@@ -225,6 +232,17 @@ impl<P: Projection> Projector<P> {
             })
             .await?;
         Ok(Seat { id, listeners })
+    }
+
+    /// Tells all who follow a topic what who joins it now is told, but for one of them. Does not open it.
+    pub async fn show_all(&self, topic: &P::Topic, but: Option<u64>) {
+        let Some(place) = lock(&self.0.topics).get(topic).cloned() else { return };
+        let mut core = place.core.lock().await;
+        let Core::Open { state, greeting } = &mut *core else { return };
+        let told = self.0.greeting(state, greeting);
+        let listeners = lock(&place.listeners);
+        let others = listeners.iter().filter(|(id, _)| Some(**id) != but);
+        others.for_each(|(_, listener)| listener.hear(told));
     }
 
     /// What who joins a topic now is told.
@@ -268,14 +286,7 @@ impl<P: Projection> Projector<P> {
                 }
             }
             match &mut *core {
-                Core::Open { state, greeting } => {
-                    let greeting = greeting.get_or_insert_with(|| {
-                        let mut told = Told::default();
-                        projection.greet(state, &mut told);
-                        told
-                    });
-                    return Ok(work(&place, greeting));
-                }
+                Core::Open { state, greeting } => return Ok(work(&place, self.0.greeting(state, greeting))),
                 Core::Refused(told) => return Ok(work(&place, told)),
                 Core::Gone | Core::New => {}
             }
@@ -290,6 +301,15 @@ impl<P: Projection> Topic<P> {
 }
 
 impl<P: Projection> Inner<P> {
+    /// Made once after each change, for all who join before the next.
+    fn greeting<'a>(&self, state: &P::State, greeting: &'a mut Option<Told>) -> &'a Told {
+        greeting.get_or_insert_with(|| {
+            let mut told = Told::default();
+            self.projection.greet(state, &mut told);
+            told
+        })
+    }
+
     /// Keeps a topic until nobody follows it any more.
     async fn follow(self: Arc<Self>, topic: P::Topic, place: Arc<Topic<P>>, mut feed: Feed) {
         let mut beat = P::BEAT.map(steady);

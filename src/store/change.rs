@@ -8,8 +8,8 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, jobs, journal, match_rules_of,
-    rows, tasks, work,
+    Announcement, Lease, NewTask, Recorded, Row, Slot, Store, StoreError, credits, jobs, journal,
+    match_rules_of, rows, tasks, work,
 };
 use crate::{
     event::{Event, JobProgress},
@@ -137,6 +137,9 @@ impl Store {
             _ => None,
         });
         jobs::write(&mut tx, &state.job, slot, last_seq, error.as_deref(), results.as_ref()).await?;
+        if state.record.kind.is_some() && matches!(state.job.status, Status::Failed | Status::Cancelled) {
+            credits::refund(&mut tx, id).await?;
+        }
         let events = journal::write(&mut tx, &drafts).await?;
         // While the job's row is locked, so that of two changes the later one's progress is told later.
         if let Some(progress) = state.progress {

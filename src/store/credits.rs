@@ -1,17 +1,18 @@
 //! The ledger of credits: what an owner was granted in a month, what jobs reserved, and what came back.
 
+use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, change::Working, jobs};
 use crate::{
     event::Timestamp,
-    job::{Code, JobId, Rejection},
+    job::{Code, Command, Failure, JobId, Rejection, Status},
 };
 
 /// Credits that everybody has in a month.
 pub const GRANT: i64 = 10_000;
 /// How far below nothing a balance may go by a job.
-const OVERDRAFT: i64 = 100;
+pub const OVERDRAFT: i64 = 100;
 /// What owners' locks are told from other advisory locks by.
 const LOCKS: i32 = 0x6372_6564;
 
@@ -34,6 +35,29 @@ pub struct Credits {
     pub adjusted: i64,
 }
 
+/// What a job's owner says of its end.
+#[derive(Clone, Debug)]
+pub enum Final {
+    /// It was done, and cost so many credits; the results are those of a job that nobody else has ended.
+    Done {
+        credits: i64,
+        results: Value,
+    },
+    Failed {
+        why: String,
+    },
+}
+
+/// What a job's end came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finalized {
+    pub status: Status,
+    pub reserved: i64,
+    pub cost: i64,
+    /// What was given back, or taken if it is below nothing.
+    pub adjustment: i64,
+}
+
 /// A line of the ledger.
 #[derive(Clone, Debug)]
 pub struct LedgerLine {
@@ -48,10 +72,10 @@ pub struct LedgerLine {
 }
 
 impl Store {
-    /// An owner's credits in a month. Its first look grants them; what ended jobs give back is given back.
+    /// An owner's credits in a month. Its first look grants them.
     pub async fn credits(&self, owner: &str, month: &str) -> Result<Credits, StoreError> {
         let mut tx = self.pool.begin().await?;
-        settle(&mut tx, owner, month).await?;
+        grant(&mut tx, owner, month).await?;
         let credits = balance(&mut tx, owner, month).await?;
         tx.commit().await?;
         Ok(credits)
@@ -75,6 +99,57 @@ impl Store {
         .await?;
         rows.iter().map(line).collect()
     }
+
+    /// Ends a job at its owner's word, unless it has ended; what it reserved becomes what it cost. One that was done
+    /// already is adjusted once.
+    ///
+    /// # Errors
+    /// [`Code::JobEnded`] when there is nothing left to adjust.
+    pub async fn finalize(&self, id: JobId, outcome: Final) -> Result<Finalized, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let record = jobs::lock(&mut tx, id).await?;
+        let reserved: Option<i64> =
+            sqlx::query_scalar("SELECT -delta FROM credits WHERE job_id = $1 AND reason = 'job_reserve'")
+                .bind(id.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let (status, reserved) = (record.job.status, reserved.unwrap_or(0));
+        let adjustment = match &outcome {
+            Final::Done { credits, .. } if reserved > 0 => reserved - credits,
+            _ => 0,
+        };
+        if status.is_ended() {
+            let is_adjusted =
+                status == Status::Completed && adjustment != 0 && adjust(&mut tx, id, adjustment).await?;
+            if !is_adjusted {
+                let message =
+                    format!("Job {id} has ended ({}), and nothing is left to adjust.", status.word());
+                return Err(Rejection::new(Code::JobEnded, message).into());
+            }
+            tx.commit().await?;
+            return Ok(Finalized { status, reserved, cost: reserved - adjustment, adjustment });
+        }
+        let mut state = Working::new(record);
+        if status == Status::Paused {
+            state.run(Command::Resume)?;
+        }
+        let cost = match outcome {
+            Final::Done { credits, results } => {
+                state.conclude(results);
+                state.run(Command::Complete)?;
+                if adjustment != 0 {
+                    adjust(&mut tx, id, adjustment).await?;
+                }
+                credits
+            }
+            Final::Failed { why } => {
+                state.run(Command::Fail { failure: Failure { error: why, phase: None } })?;
+                0
+            }
+        };
+        let status = self.finish(tx, state).await?.status;
+        Ok(Finalized { status, reserved, cost, adjustment })
+    }
 }
 
 /// Reserves credits for a new job, in the transaction that accepts it.
@@ -87,7 +162,7 @@ pub(super) async fn reserve(
     job: JobId,
     wanted: &Reserve,
 ) -> Result<(), StoreError> {
-    settle(tx, owner, &wanted.month).await?;
+    grant(tx, owner, &wanted.month).await?;
     let Credits { balance, .. } = balance(tx, owner, &wanted.month).await?;
     if balance - wanted.credits < -OVERDRAFT {
         let message = format!("Insufficient credits: {} are needed and {balance} are left.", wanted.credits);
@@ -107,9 +182,62 @@ pub(super) async fn reserve(
     Ok(())
 }
 
-/// Grants the month's credits and gives back what jobs reserved that came to nothing, each once. Of one owner one at a
-/// time.
-async fn settle(tx: &mut PgConnection, owner: &str, month: &str) -> Result<(), StoreError> {
+/// Reserves for a job that tries another one again what that one had reserved; its own refund was written at its end.
+///
+/// # Errors
+/// [`Code::InsufficientCredits`].
+pub(super) async fn reserve_again(
+    tx: &mut PgConnection,
+    owner: &str,
+    from: JobId,
+    to: JobId,
+) -> Result<(), StoreError> {
+    let reserved: Option<(i64, String)> = sqlx::query_as(
+        "SELECT -delta, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM') FROM credits
+         WHERE job_id = $1 AND reason = 'job_reserve'",
+    )
+    .bind(from.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    match reserved {
+        Some((credits, month)) => reserve(tx, owner, to, &Reserve { credits, month }).await,
+        None => Ok(()),
+    }
+}
+
+/// Gives back what a job reserved that came to nothing, in the transaction that ends it.
+pub(super) async fn refund(tx: &mut PgConnection, job: JobId) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO credits (owner, month, delta, reason, job_id, number, description)
+         SELECT owner, month, -delta, 'job_refund', job_id, number,
+                'Refund of job ' || coalesce(number::text, job_id::text)
+         FROM credits WHERE job_id = $1 AND reason = 'job_reserve'
+         ON CONFLICT (job_id, reason) WHERE job_id IS NOT NULL DO NOTHING",
+    )
+    .bind(job.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Returns whether it was not adjusted before.
+async fn adjust(tx: &mut PgConnection, job: JobId, delta: i64) -> Result<bool, sqlx::Error> {
+    let adjusted = sqlx::query(
+        "INSERT INTO credits (owner, month, delta, reason, job_id, number, description)
+         SELECT owner, month, $2, 'job_adjust', job_id, number,
+                'What job ' || coalesce(number::text, job_id::text) || ' cost in the end'
+         FROM credits WHERE job_id = $1 AND reason = 'job_reserve'
+         ON CONFLICT (job_id, reason) WHERE job_id IS NOT NULL DO NOTHING",
+    )
+    .bind(job.0)
+    .bind(delta)
+    .execute(tx)
+    .await?;
+    Ok(adjusted.rows_affected() > 0)
+}
+
+/// Grants the month's credits, once. Of one owner one at a time.
+async fn grant(tx: &mut PgConnection, owner: &str, month: &str) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
         .bind(LOCKS)
         .bind(owner)
@@ -123,17 +251,7 @@ async fn settle(tx: &mut PgConnection, owner: &str, month: &str) -> Result<(), S
     .bind(owner)
     .bind(month)
     .bind(GRANT)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "INSERT INTO credits (owner, month, delta, reason, job_id, number, description)
-         SELECT c.owner, c.month, -c.delta, 'job_refund', c.job_id, c.number, 'Refund of job ' || coalesce(c.number, 0)
-         FROM credits c JOIN jobs j ON j.id = c.job_id
-         WHERE c.owner = $1 AND c.reason = 'job_reserve' AND j.status IN ('failed', 'cancelled')
-         ON CONFLICT (job_id, reason) WHERE job_id IS NOT NULL DO NOTHING",
-    )
-    .bind(owner)
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
     Ok(())
 }

@@ -56,7 +56,7 @@ pub use articles::{
 pub use blobs::{Artifact, Blobs, BlobsError, Object};
 pub use change::{Change, Changed, Settle};
 pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
-pub use credits::{Credits, LedgerLine, Reserve};
+pub use credits::{Credits, Final, Finalized, LedgerLine, OVERDRAFT, Reserve};
 pub use findings::{Finding, LabelEntry};
 pub use idempotency::OnceKey;
 pub use jobs::{JobRecord, NewJob, Of, Page, Slot, Stats, Submitted};

@@ -202,7 +202,8 @@ impl Store {
         }
     }
 
-    /// Changes a job's document on behalf of somebody who is not its worker, and perhaps tells of more.
+    /// Changes a job's document on behalf of somebody who is not its worker. What is changed before anybody has begun is
+    /// what a retry of the job begins with, too.
     ///
     /// # Errors
     /// [`Code::JobEnded`]; a rejection when it becomes too large.
@@ -217,6 +218,10 @@ impl Store {
         rules::check_object("patch", &patch, MAX_DOCUMENT)?;
         held.patch(&mut state, patch)?;
         held.write(&mut tx, None).await?;
+        sqlx::query("UPDATE work SET initial = document WHERE job_id = $1 AND worker IS NULL")
+            .bind(id.0)
+            .execute(&mut *tx)
+            .await?;
         self.finish(tx, state).await.map(drop)
     }
 

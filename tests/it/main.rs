@@ -1,5 +1,6 @@
 //! Every integration test: the real composition root on a real Postgres, nothing mocked.
 
+mod admin_ui;
 mod bench;
 mod command_line;
 mod companies;

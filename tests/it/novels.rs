@@ -1,8 +1,10 @@
-//! The novel tool's frontend: from what a page agrees to pay to the sentences that its worker makes of a real PDF.
+//! The novel tool's frontend: from what a page agrees to pay to the sentences that its worker makes of a real PDF, and what
+//! is done with them afterwards.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use calamine::Reader as _;
 use chrono::Utc;
 use futures_util::{StreamExt as _, stream};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -11,13 +13,17 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
+    proxy::Proxy,
     raw_client::{RawClient, Told},
+    stock_client::{Page, Stock},
     support::{Running, answer, config, soon, wait_for},
+    workers::Caller,
 };
 
 const SECRET: &str = "a secret of the tests that is long enough";
 
-fn token(sub: &str, kind: &str, seconds: i64) -> String {
+/// A token of a subject: `access` or `refresh`.
+pub fn token(sub: &str, kind: &str, seconds: i64) -> String {
     let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let exp = Utc::now().timestamp() + seconds;
     let claims = json!({ "sub": sub, "type": kind, "fresh": false, "exp": exp });
@@ -104,6 +110,27 @@ async fn page(server: &Running, token: &str) -> RawClient {
 
 async fn join(page: &mut RawClient, job: i64, token: &str) {
     page.send(format!("42{}", json!(["join_job", { "job_id": job, "token": token }]))).await;
+}
+
+/// The example worker, with a key that is good for novels alone; it ends after one job.
+async fn example(server: &Running) -> tokio::process::Child {
+    let jobcast = tokio::process::Command::new(env!("CARGO_BIN_EXE_jobcast"))
+        .args(["key", "create", "novels", "--subject", "novels", "--scope", "work:novel", "--quiet"])
+        .env("DATABASE_URL", &server.database)
+        .env("JOBCAST__SERVER__DATA_DIR", server.folder())
+        .output();
+    let key = String::from_utf8(jobcast.await.unwrap().stdout).unwrap();
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/novels.py");
+    tokio::process::Command::new("python3")
+        .arg(worker)
+        .arg("--once")
+        .env("JOBCAST_URL", server.base.as_str())
+        .env("JOBCAST_KEY", key.trim())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
 }
 
 /// The next event of a page that is not the server's own.
@@ -202,23 +229,7 @@ async fn a_novel_goes_from_its_price_to_its_sentences_as_its_page_sees_it() {
     let (status, again) = upload(&server, &owner, "/process-pdf-async", good(), Some(job)).await;
     assert_eq!((status, &again["error"]), (400, &json!("Job is in queued status, cannot process")));
 
-    // The worker, with a key that is good for this alone.
-    let jobcast = tokio::process::Command::new(env!("CARGO_BIN_EXE_jobcast"))
-        .args(["key", "create", "novels", "--subject", "novels", "--scope", "work:novel", "--quiet"])
-        .env("DATABASE_URL", &server.database)
-        .env("JOBCAST__SERVER__DATA_DIR", server.folder())
-        .output();
-    let key = String::from_utf8(jobcast.await.unwrap().stdout).unwrap();
-    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/novels.py");
-    let worker = tokio::process::Command::new("python3")
-        .arg(worker)
-        .arg("--once")
-        .env("JOBCAST_URL", server.base.as_str())
-        .env("JOBCAST_KEY", key.trim())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let worker = example(&server).await;
     let mut steps: Vec<(i64, String)> = Vec::new();
     let last = loop {
         let (name, shown) = heard(&mut watcher).await;
@@ -263,13 +274,19 @@ async fn a_novel_goes_from_its_price_to_its_sentences_as_its_page_sees_it() {
         (&history[0]["id"], &history[0]["processed_sentences_count"]),
         (&json!(job), &json!(sentences.len()))
     );
+    let (_, entry) = call(&server, &owner, "GET", &format!("/history/{job}"), None).await;
+    assert_eq!(entry["sentences"].as_array().unwrap().len(), sentences.len());
+    assert_eq!(
+        (&entry["chunks"][1]["page_count"], &entry["chunks"][1]["status"]),
+        (&json!(16), &json!("success"))
+    );
     let (status, refused) = call(&server, &owner, "POST", &format!("{path}/cancel"), None).await;
     assert_eq!((status, &refused["error"]), (400, &json!("Cannot cancel job with status completed")));
 
     // One that is cancelled says so, and gives back what it reserved.
     let second = confirm(&server, &owner, 50).await;
     join(&mut watcher, second, &owner).await;
-    assert_eq!(heard(&mut watcher).await.1["id"], second);
+    while heard(&mut watcher).await.1["id"] != second {}
     let (status, said) = call(&server, &owner, "POST", &format!("/jobs/{second}/cancel"), None).await;
     assert_eq!((status, &said["status"]), (200, &json!("cancelled")), "{said}");
     let cancelled = loop {
@@ -343,7 +360,14 @@ async fn a_page_that_connects_five_hundred_times_leaves_the_server_calm() {
     apart.send(format!("42/api/v1,{}", json!(["join_job", { "job_id": job, "token": short }]))).await;
     let told = apart.frame().await.unwrap();
     assert!(told.starts_with("42/api/v1,[\"job_progress\",{\"id\":"), "{told}");
-    let over = soon("the token's end", apart.frame()).await.unwrap();
+    // Whoever was there already is shown it, too.
+    assert_eq!(heard(&mut stays).await.1["id"], job);
+    let over = loop {
+        let frame = soon("the token's end", apart.frame()).await.unwrap();
+        if !frame.contains("job_progress") {
+            break frame;
+        }
+    };
     assert_eq!(over, "42/api/v1,[\"error\",{\"message\":\"token_expired\"}]");
     let cancelled = call(&server, &owner, "POST", &format!("/jobs/{job}/cancel"), None).await;
     assert_eq!(cancelled.0, 200);
@@ -352,5 +376,270 @@ async fn a_page_that_connects_five_hundred_times_leaves_the_server_calm() {
             break;
         }
     }
+    server.stop().await;
+}
+
+/// Claims the job that waits, as a worker without a program.
+async fn claim(worker: &Caller) -> Value {
+    let wish = json!({ "kinds": ["novel"], "worker": "w", "wait": 10 });
+    let (status, claimed) = worker.post("/v1/work/claim", wish).await;
+    assert_eq!(status, 200, "{claimed}");
+    claimed
+}
+
+#[tokio::test]
+async fn what_a_job_comes_to_is_settled_exported_tried_again_and_done_once_more() {
+    let mut config = config();
+    config.pipeline.enabled = false;
+    config.auth.jwt_secret = SECRET.into();
+    config.novel_tool.exports_per_hour = 3;
+    let server = Running::start(config).await;
+    let (owner, other) = (token("7", "access", 600), token("8", "access", 600));
+    let worker = Caller::new(&server.base, "robot", "work");
+    let good = || Some(("conte.pdf", pdf(&["Il pleut. Il neige.".into(), "Il vente.".into()])));
+    let post = async |path: String, body: Value| call(&server, &owner, "POST", &path, Some(body)).await;
+    let deltas = async || -> Vec<i64> {
+        let (_, ledger) = call(&server, &owner, "GET", "/credits/ledger", None).await;
+        ledger.as_array().unwrap().iter().map(|line| line["delta_credits"].as_i64().unwrap()).collect()
+    };
+
+    // The text of a PDF, by which pages of the first generation know its price.
+    let (status, text) = upload(&server, &owner, "/extract-pdf-text", good(), None).await;
+    assert_eq!((status, text), (200, json!({ "text": "Il pleut. Il neige.\nIl vente.\n", "page_count": 2 })));
+    for bad in [None, Some(("x.pdf", b"no".to_vec()))] {
+        let (status, refused) = upload(&server, &owner, "/extract-pdf-text", bad, None).await;
+        assert!(status == 400 && refused["error"].is_string(), "{status} {refused}");
+    }
+
+    let (status, refused) = call(&server, &owner, "DELETE", "/jobs", None).await;
+    assert!(status == 405 && refused["error"].is_string(), "{status} {refused}");
+
+    // A job that its page ends: what it cost is settled, once.
+    let done = confirm(&server, &owner, 10).await;
+    let ending = json!({ "job_id": done, "actual_tokens": 3500, "success": true });
+    let path = format!("/jobs/{done}/finalize");
+    assert_eq!(call(&server, &other, "POST", &path, Some(ending.clone())).await.0, 403);
+    let (status, settled) = post(path.clone(), ending.clone()).await;
+    assert_eq!(status, 200, "{settled}");
+    assert_eq!(
+        (&settled["status"], &settled["actual_credits"], &settled["adjustment"], &settled["refunded"]),
+        (&json!("completed"), &json!(4), &json!(6), &json!(false))
+    );
+    let (status, again) = post(format!("/credits/jobs/{done}/finalize"), ending).await;
+    assert_eq!((status, &again["error"]), (400, &json!("Cannot finalize job with status completed")));
+    let (_, shown) = call(&server, &owner, "GET", &format!("/jobs/{done}"), None).await;
+    assert_eq!((&shown["actual_tokens"], &shown["actual_credits"]), (&json!(3500), &json!(4)));
+    assert_eq!(deltas().await, [6, -10, 10_000]);
+    let failed = confirm(&server, &owner, 20).await;
+    let ending =
+        json!({ "actual_tokens": 0, "success": false, "error_message": "No luck", "error_code": "NO_LUCK" });
+    let (_, settled) = post(format!("/jobs/{failed}/finalize"), ending).await;
+    assert_eq!((&settled["refunded"], &settled["refund_amount"]), (&json!(true), &json!(20)), "{settled}");
+    let (_, shown) = call(&server, &owner, "GET", &format!("/jobs/{failed}"), None).await;
+    assert_eq!((&shown["error_message"], &shown["error_code"]), (&json!("No luck"), &json!("NO_LUCK")));
+    assert_eq!(
+        deltas().await,
+        [20, -20, 6, -10, 10_000],
+        "the refund is there without a look at the credits"
+    );
+    let (status, refused) = post(format!("/history/{failed}/retry"), json!({})).await;
+    assert_eq!(status, 400, "it has no PDF: {refused}");
+
+    // A job whose worker fails is tried again under its number, with its PDF and its settings, and paid for anew.
+    let tried = confirm(&server, &owner, 30).await;
+    assert_eq!(upload(&server, &owner, "/process-pdf-async", good(), Some(tried)).await.0, 202);
+    let mut watcher = page(&server, &owner).await;
+    join(&mut watcher, tried, &owner).await;
+    let claimed = claim(&worker).await;
+    let at =
+        |claimed: &Value, what: &str| format!("/v1/work/{}/{what}", claimed["job"]["id"].as_str().unwrap());
+    let why = json!({ "fence": claimed["fence"], "error": "It is encrypted", "retry": false });
+    assert_eq!(worker.post(&at(&claimed, "fail"), why).await.0, 200);
+    let told = loop {
+        let (_, shown) = heard(&mut watcher).await;
+        if shown["status"] == "failed" {
+            break shown;
+        }
+    };
+    assert_eq!((&told["error_message"], &told["progress_percent"]), (&json!("It is encrypted"), &json!(100)));
+    assert_eq!(deltas().await[..2], [30, -30]);
+    assert_eq!(call(&server, &other, "POST", &format!("/history/{tried}/retry"), None).await.0, 404);
+    let (status, retried) = post(format!("/history/{tried}/retry"), json!({})).await;
+    assert_eq!(
+        (status, &retried["entry_id"], &retried["job_id"]),
+        (200, &json!(tried), &json!(tried)),
+        "{retried}"
+    );
+    assert_eq!(retried["settings"]["sentence_length_limit"], 6);
+    assert_eq!(post(format!("/history/{tried}/retry"), json!({})).await.0, 400, "it is at work");
+    assert_eq!(deltas().await[..3], [-30, 30, -30]);
+
+    // This time there are more sentences than a document may hold: they come in a file, and whole.
+    let claimed = claim(&worker).await;
+    assert_eq!(claimed["document"]["settings"]["sentence_length_limit"], "6", "{claimed}");
+    assert_eq!(claimed["artifacts"][0]["name"], "input.pdf");
+    let long = "mot ".repeat(20);
+    let sentences: Vec<Value> =
+        (0..10_000).map(|n| json!({ "normalized": format!("{n} {long}"), "original": long })).collect();
+    let file = json!({ "0": sentences }).to_string();
+    let size = file.len();
+    assert!(size > 1_500_000);
+    let fence = claimed["fence"].as_i64().unwrap();
+    let put = at(&claimed, &format!("artifacts/sentences.json?fence={fence}"));
+    let put = worker.request(reqwest::Method::PUT, &put).body(file).send().await.unwrap();
+    assert_eq!(put.status(), 200);
+    join(&mut watcher, tried, &owner).await;
+    let chunk = json!({ "chunk_id": 0, "status": "success", "sentence_count": 10_000, "tokens": 9, "start_page": 1, "end_page": 2 });
+    let patch =
+        json!({ "chunk_results": { "0": chunk }, "sentences": "sentences.json", "actual_tokens": 2100 });
+    let finish = json!({ "fence": fence, "events": [{ "type": "patch", "patch": patch }] });
+    assert_eq!(worker.post(&at(&claimed, "finish"), finish).await.0, 200);
+    let last = loop {
+        let (_, shown) = heard(&mut watcher).await;
+        if shown["status"] == "completed" {
+            break shown;
+        }
+    };
+    assert_eq!(last["chunk_results"][0]["sentences"].as_array().unwrap().len(), 10_000);
+    assert_eq!((&last["history_id"], &last["retry_count"]), (&json!(tried), &json!(1)));
+    assert_eq!(
+        call(&server, &owner, "GET", &format!("/jobs/{tried}"), None).await.1,
+        last,
+        "by REST as well"
+    );
+    let ending = json!({ "actual_tokens": 1, "success": true });
+    let (_, settled) = post(format!("/jobs/{tried}/finalize"), ending).await;
+    assert_eq!(settled["actual_credits"], 3, "what its worker counted counts: {settled}");
+
+    // Its spreadsheet opens in a new tab, without a token, and belongs to it alone.
+    let (status, exported) = post(format!("/history/{tried}/export"), json!({})).await;
+    assert_eq!(status, 200, "{exported}");
+    let address = exported["spreadsheet_url"].as_str().unwrap();
+    let sheet = server.http.get(address).send().await.unwrap();
+    assert_eq!(sheet.status(), 200);
+    let sheet = std::io::Cursor::new(sheet.bytes().await.unwrap());
+    let mut book: calamine::Xlsx<_> = calamine::open_workbook_from_rs(sheet).unwrap();
+    let rows = book.worksheet_range_at(0).unwrap().unwrap();
+    assert_eq!(rows.height(), 10_001);
+    assert_eq!(
+        rows.get_value((1, 1)).unwrap().to_string().trim(),
+        sentences[0]["normalized"].as_str().unwrap().trim()
+    );
+    let wish = json!({ "sentences": ["=1+1", "Deux."], "sheetName": "A/B", "headers": ["Sentence"], "sentenceIndices": [0] });
+    assert_eq!(
+        call(&server, &other, "POST", "/export-to-sheet", Some(wish.clone())).await.0,
+        400,
+        "no job of theirs"
+    );
+    let (status, exported) = post("/export-to-sheet".into(), wish).await;
+    assert_eq!(status, 200, "{exported}");
+    let (_, history) = call(&server, &owner, "GET", "/history", None).await;
+    assert_eq!((&history[0]["id"], &history[0]["exported_to_sheets"]), (&json!(tried), &json!(true)));
+    let append = json!({ "sentences": ["x"], "sheetName": "x", "mode": "append" });
+    assert_eq!(post("/export-to-sheet".into(), append.clone()).await.0, 400);
+    let response = server.http.post(server.url("/api/v1/export-to-sheet")).bearer_auth(&owner).json(&append);
+    let response = response.send().await.unwrap();
+    let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((3000..=3600).contains(&wait), "{wait}");
+    assert_eq!(answer(response).await, (429, json!({ "error": "3 per 1 hour" })));
+
+    // Once more as a job of its own.
+    let (status, twin) = post(format!("/history/{tried}/duplicate"), json!({})).await;
+    assert_eq!((status, &twin["original_filename"]), (200, &json!("conte.pdf")), "{twin}");
+    assert_ne!(twin["job_id"], tried);
+    assert_eq!(deltas().await[0], -30);
+    let claimed = claim(&worker).await;
+    let (_, shown) = call(&server, &owner, "GET", &format!("/jobs/{}", twin["job_id"]), None).await;
+    assert_eq!(claimed["job"]["id"], shown["celery_task_id"], "{claimed}");
+    let files = claimed["artifacts"].as_array().unwrap();
+    assert!(files.iter().any(|file| file["name"] == "input.pdf"), "{claimed}");
+    let finish = json!({ "fence": claimed["fence"] });
+    assert_eq!(worker.post(&at(&claimed, "finish"), finish).await.0, 200);
+    let (_, history) = call(&server, &owner, "GET", "/history?limit=1", None).await;
+    assert_eq!(
+        (&history[0]["id"], &history[0]["exported_to_sheets"]),
+        (&twin["job_id"], &json!(false)),
+        "the other one's sheet is not its own"
+    );
+    assert_eq!(call(&server, &other, "DELETE", &format!("/history/{tried}"), None).await.0, 404);
+    assert_eq!(call(&server, &owner, "DELETE", &format!("/history/{tried}"), None).await.0, 200);
+    assert_eq!(call(&server, &owner, "GET", &format!("/history/{tried}"), None).await.0, 404);
+    server.stop().await;
+}
+
+/// What a stock page is shown next of its job, through whatever becomes of its connection.
+async fn shown_to(page: &mut Page, returns: &mut Vec<bool>) -> Value {
+    loop {
+        let heard = page.hear_on(returns).await;
+        assert_ne!(heard.name, "error", "{heard:?}");
+        if heard.name == "job_progress" {
+            return heard.payload;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stock_page_whose_line_is_cut_sees_the_whole_job_of_the_example_worker() {
+    let server = server().await;
+    let owner = token("7", "access", 600);
+    let job = confirm(&server, &owner, 2).await;
+    let line = Proxy::start(&server.base).await;
+    let mut url = line.url();
+    url.set_query(Some(&format!("token={owner}")));
+    let mut page = Page::start(Stock::V4_WEBSOCKET, &url);
+    let join = json!(["join_job", { "job_id": job, "token": owner }]);
+    page.connect_hearing(&["job_progress", "error"], &[join]).await;
+    let mut returns = Vec::new();
+    assert_eq!(shown_to(&mut page, &mut returns).await["status"], "pending");
+
+    let text: Vec<String> = (1..=35).map(|page| format!("La page {page} est assez courte.")).collect();
+    let file = Some(("conte.pdf", pdf(&text)));
+    assert_eq!(upload(&server, &owner, "/process-pdf-async", file, Some(job)).await.0, 202);
+    let worker = example(&server).await;
+    while shown_to(&mut page, &mut returns).await["status"] == "pending" {}
+    line.cut();
+    let last = loop {
+        let shown = shown_to(&mut page, &mut returns).await;
+        if shown["status"] != "processing" {
+            break shown;
+        }
+    };
+    assert_eq!((&last["status"], &last["progress_percent"]), (&json!("completed"), &json!(100)), "{last}");
+    let sentences: usize = last["chunk_results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|chunk| chunk["sentences"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(sentences, 35);
+    assert!(soon("the worker's end", worker.wait_with_output()).await.unwrap().status.success());
+    // Should all have been over before the line was cut, it is shown it again.
+    if returns.is_empty() {
+        page.comes_back().await;
+        assert_eq!(shown_to(&mut page, &mut returns).await, last);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_pdf_that_holds_no_text_fails_with_a_sentence_that_says_what_to_do() {
+    let server = server().await;
+    let owner = token("7", "access", 600);
+    let mut watcher = page(&server, &owner).await;
+    let job = confirm(&server, &owner, 5).await;
+    join(&mut watcher, job, &owner).await;
+    let scan = Some(("scan.pdf", pdf(&[String::new(), String::new()])));
+    assert_eq!(upload(&server, &owner, "/process-pdf-async", scan, Some(job)).await.0, 202);
+    let worker = example(&server).await;
+    let failed = loop {
+        let (_, shown) = heard(&mut watcher).await;
+        if shown["status"] == "failed" {
+            break shown;
+        }
+    };
+    let why = failed["error_message"].as_str().unwrap();
+    assert!(why.starts_with("No text was found on the 2 pages of the PDF"), "{why}");
+    assert_eq!(call(&server, &owner, "GET", "/me/credits", None).await.1["balance"], 10_000);
+    assert!(soon("the worker's end", worker.wait_with_output()).await.unwrap().status.success());
     server.stop().await;
 }

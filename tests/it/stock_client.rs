@@ -116,7 +116,13 @@ impl Page {
 
     /// Connects, and sends some messages inside `on("connect")`.
     pub async fn connect(&mut self, on_connect: &[Value]) {
-        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.wire_name()).collect();
+        self.connect_hearing(&[], on_connect).await;
+    }
+
+    /// The same, for one that listens for more than the catalogue's events.
+    pub async fn connect_hearing(&mut self, more: &[&str], on_connect: &[Value]) {
+        let catalogue = Kind::ALL.iter().map(|kind| kind.wire_name());
+        let names: Vec<&str> = catalogue.chain(more.iter().copied()).collect();
         let command = json!({ "connect": {
             "version": self.stock.version, "url": self.url, "listen": names, "onConnect": on_connect,
             // The usual second would only make the tests longer.

@@ -15,16 +15,25 @@
 //! | `! job:updated {…}` | an event of the catalogue happens to the job |
 //! | `~ job:progress {…}` | progress is told that is not journaled |
 //! | `! run`, `! complete {results}`, `! fail why`, `! cancel`, `! pause`, `! resume` | a command to the job |
+//! | `! advance 5 Reading` | its worker tells how far it is, and the step |
 //!
 //! What is told is compared as JSON if it is JSON. In it `"{job}"` is the job's id, and `"{time}"`, `"{number}"`, `"{id}"`
-//! and `"{any}"` are a time, a number, a UUID and anything. What is said may hold `{job}` too. A dialect of Socket.IO
-//! writes an event as an array of its name and its arguments, without the offset behind them, and is run over a socket
-//! only.
+//! and `"{any}"` are a time, a number, a UUID and anything. What is said may hold `{job}` too, and where the dialect has
+//! them `{n}`, the job's number, and `{token}`, `{foreign}` and `{expired}`: a token of its owner, of somebody else, and
+//! one that is over. A dialect of Socket.IO writes an event as an array of its name and its arguments, without the offset
+//! behind them. Where it is told a refusal (`["error", …]`), a conversation is run over a socket only.
 //!
 //! A dialect that shows how things stand may show it more often than the conversation says; what lies between two of its
 //! lines is passed over.
 
-use std::{collections::VecDeque, fs, marker::PhantomData, path::PathBuf, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fs,
+    marker::PhantomData,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use chrono::DateTime;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -32,7 +41,7 @@ use jobcast::{
     config::Config,
     dialects::{
         domain_scraper::{self, board::Board},
-        plain,
+        novel_tool, plain,
         project_agents::socket::{self, Known, ProjectAgents, Standing},
         transcript_queue,
     },
@@ -43,7 +52,7 @@ use jobcast::{
         projector::{Projection, Told},
         websocket::Dialect,
     },
-    store::{Addresses, Change, JobRecord, NewJob, NewWork, Recorded, Slot, Transient, WorkRecord},
+    store::{Addresses, Blobs, Change, JobRecord, NewJob, NewWork, Recorded, Slot, Transient, WorkRecord},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -51,19 +60,29 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use uuid::Uuid;
 
 use crate::{
+    novels::token,
     raw_client::{self, RawClient},
-    support::{Running, soon},
+    support::{Running, folder, soon},
+    workers::taking_tokens,
 };
 
 /// What a dialect says of itself for its conversations.
 trait Frontend {
-    type Dialect: Dialect;
+    type Dialect: Projection;
+    /// Whether a client follows a job by a word of its own, rather than by connecting.
+    const JOINS: bool = false;
     /// The folder of its conversations.
     const NAME: &'static str;
     /// Whether it shows how things stand, rather than telling what happens.
     const SHOWS: bool;
 
     fn dialect() -> Self::Dialect;
+    /// What a client is told at once that says something.
+    fn answer(text: &str) -> Option<String>;
+    /// A message as the conversation writes it.
+    fn frame(text: &str) -> String {
+        text.to_owned()
+    }
     /// What [`Projection::open`] would read: of the object behind `job`, the job as it stands, and all its events.
     fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> <Self::Dialect as Projection>::State;
     /// What [`Projection::gather`] would read, of what it read when the client came.
@@ -80,6 +99,10 @@ impl Frontend for Plain {
     type Dialect = plain::Plain;
     const NAME: &'static str = "plain";
     const SHOWS: bool = false;
+
+    fn answer(text: &str) -> Option<String> {
+        Self::dialect().answer(text).map(|answer| answer.to_string())
+    }
 
     fn dialect() -> plain::Plain {
         plain::Plain { addresses: addresses() }
@@ -104,46 +127,44 @@ impl Frontend for Plain {
 
 struct Queue;
 
-impl Queue {
-    /// The job's row, as its events made it.
-    fn work(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> WorkRecord {
-        let mut view = JobView::default();
-        for event in events {
-            let kind = Kind::from_wire_name(&event.kind).unwrap();
-            view.apply(&Event::decode(kind, event.payload.get()).unwrap());
-        }
-        let at = events[0].at;
-        let record = JobRecord {
-            job: job.clone(),
-            owner: ANONYMOUS.into(),
-            slot: Slot::None,
-            retry_of: None,
-            schedule_id: None,
-            config: None,
-            kind: Some(transcript_queue::KIND.into()),
-            number: Some(1),
-            last_seq: events.len() as i32,
-            error: view.error,
-            results: None,
-            created_at: at,
-            updated_at: at,
-            started_at: job.has_begun().then_some(at),
-            ended_at: job.status.is_ended().then_some(at),
-        };
-        WorkRecord {
-            record,
-            kind: transcript_queue::KIND.into(),
-            number: Some(1),
-            input: json!({ "transcript_file": given["file"] }),
-            document: view.document,
-            attempt: 0,
-            max_attempts: 3,
-            retries: 0,
-            worker: None,
-            message: None,
-            heartbeat_at: None,
-            last_error: None,
-        }
+/// A job's row, as its events made it.
+fn work_of(kind: &str, input: Value, job: &Job, events: &[Arc<Recorded>]) -> WorkRecord {
+    let mut view = JobView::default();
+    for event in events {
+        let kind = Kind::from_wire_name(&event.kind).unwrap();
+        view.apply(&Event::decode(kind, event.payload.get()).unwrap());
+    }
+    let at = events[0].at;
+    let record = JobRecord {
+        job: job.clone(),
+        owner: ANONYMOUS.into(),
+        slot: Slot::None,
+        retry_of: None,
+        schedule_id: None,
+        config: None,
+        kind: Some(kind.into()),
+        number: Some(1),
+        last_seq: events.len() as i32,
+        error: view.error,
+        results: None,
+        created_at: at,
+        updated_at: at,
+        started_at: job.has_begun().then_some(at),
+        ended_at: job.status.is_ended().then_some(at),
+    };
+    WorkRecord {
+        record,
+        kind: kind.into(),
+        number: Some(1),
+        input,
+        document: view.document,
+        attempt: 0,
+        max_attempts: 3,
+        retries: 0,
+        worker: None,
+        message: None,
+        heartbeat_at: None,
+        last_error: None,
     }
 }
 
@@ -151,6 +172,10 @@ impl Frontend for Queue {
     type Dialect = transcript_queue::Transcripts;
     const NAME: &'static str = "transcript_queue";
     const SHOWS: bool = true;
+
+    fn answer(text: &str) -> Option<String> {
+        Self::dialect().answer(text).map(|answer| answer.to_string())
+    }
 
     fn dialect() -> transcript_queue::Transcripts {
         transcript_queue::Transcripts
@@ -161,7 +186,8 @@ impl Frontend for Queue {
     }
 
     fn gather(state: &mut transcript_queue::Changes, given: &Value, job: &Job, events: &[Arc<Recorded>]) {
-        let work = Queue::work(given, job, events);
+        let input = json!({ "transcript_file": given["file"] });
+        let work = work_of(transcript_queue::KIND, input, job, events);
         state.change(transcript_queue::Change { is_new: false, is_changed: true, work });
         state.count(&[(job.status, 1)].into());
     }
@@ -184,6 +210,10 @@ impl Frontend for Agents {
     type Dialect = ProjectAgents;
     const NAME: &'static str = "project_agents";
     const SHOWS: bool = false;
+
+    fn answer(text: &str) -> Option<String> {
+        Self::dialect().answer(text).map(|answer| answer.to_string())
+    }
 
     fn dialect() -> ProjectAgents {
         ProjectAgents
@@ -222,6 +252,10 @@ impl Frontend for Scraper {
     const NAME: &'static str = "domain_scraper";
     const SHOWS: bool = true;
 
+    fn answer(text: &str) -> Option<String> {
+        Self::dialect().answer(text).map(|answer| answer.to_string())
+    }
+
     fn dialect() -> domain_scraper::Scraper {
         domain_scraper::Scraper
     }
@@ -248,12 +282,16 @@ impl Frontend for Scraper {
 
 #[tokio::test]
 async fn conversations_go_as_they_are_written() {
-    let server = Running::quiet().await;
+    let mut config = taking_tokens();
+    config.auth.leeway = Duration::ZERO;
+    let server = Running::start(config).await;
     run_all::<Plain>(&server).await;
     run_all::<Queue>(&server).await;
     run_all::<Scraper>(&server).await;
     run_all::<Agents>(&server).await;
     run_over_socketio::<LabelPrinter>(&server).await;
+    run_pure::<Novel>().await;
+    run_over_socketio::<Novel>(&server).await;
     server.stop().await;
 }
 
@@ -261,6 +299,12 @@ async fn conversations_go_as_they_are_written() {
 trait SocketFrontend {
     /// The folder of its conversations.
     const NAME: &'static str;
+    const SHOWS: bool = false;
+
+    /// Whether a client of the dialect listens for an event.
+    fn hears(_: &str) -> bool {
+        true
+    }
 
     /// Makes the job for the object behind `job`.
     async fn make(server: &Running, given: &Value) -> JobId;
@@ -276,23 +320,109 @@ impl SocketFrontend for LabelPrinter {
     }
 }
 
+struct Novel;
+
+impl Novel {
+    const OWNER: &str = "7";
+
+    fn input(given: &Value) -> Value {
+        json!({
+            "original_filename": given["name"],
+            "model": "gemini-2.5-flash",
+            "pricing_rate": 1.0,
+            "estimated_tokens": 900,
+            "estimated_credits": 2,
+            "processing_settings": { "sentence_length_limit": 6 },
+        })
+    }
+}
+
+impl Frontend for Novel {
+    type Dialect = novel_tool::Novels;
+    const JOINS: bool = true;
+    const NAME: &'static str = "novel_tool";
+    const SHOWS: bool = true;
+
+    fn dialect() -> novel_tool::Novels {
+        static BLOBS: LazyLock<(Blobs, tempfile::TempDir)> = LazyLock::new(|| {
+            let (folder, base) = (folder(), "http://127.0.0.1/".parse().unwrap());
+            (Blobs::open(&Config::defaults().objects, folder.path(), &base).unwrap(), folder)
+        });
+        novel_tool::Novels::new(BLOBS.0.clone())
+    }
+
+    fn answer(_: &str) -> Option<String> {
+        None
+    }
+
+    fn frame(text: &str) -> String {
+        format!("[\"job_progress\",{text}]")
+    }
+
+    fn state(given: &Value, job: &Job, events: &[Arc<Recorded>]) -> novel_tool::Known {
+        let mut work = work_of(novel_tool::KIND, Novel::input(given), job, events);
+        work.record.owner = Novel::OWNER.into();
+        novel_tool::Known { work, sentences: serde_json::Map::new() }
+    }
+
+    fn gather(state: &mut novel_tool::Known, given: &Value, job: &Job, events: &[Arc<Recorded>]) {
+        *state = Novel::state(given, job, events);
+    }
+
+    fn path(_: JobId) -> String {
+        "/socket.io/".into()
+    }
+
+    async fn make(server: &Running, given: &Value) -> JobId {
+        <Novel as SocketFrontend>::make(server, given).await
+    }
+}
+
+impl SocketFrontend for Novel {
+    const NAME: &'static str = "novel_tool";
+    const SHOWS: bool = true;
+
+    fn hears(name: &str) -> bool {
+        matches!(name, "job_progress" | "error")
+    }
+
+    /// The object is `{name}`.
+    async fn make(server: &Running, given: &Value) -> JobId {
+        let mut new = NewWork::new(novel_tool::KIND, given["name"].as_str().unwrap());
+        new.owner = Novel::OWNER.into();
+        new.input = Novel::input(given).as_object().unwrap().clone();
+        server.store().submit_work(new, None).await.unwrap().job
+    }
+}
+
 async fn run_over_socketio<F: SocketFrontend>(server: &Running) {
     let conversations = read(F::NAME);
     assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
     for conversation in conversations {
         let mut talk = OverSocketIo::<F> { server, job: None, client: None, of: PhantomData };
-        conversation.run("over Socket.IO", &mut talk, false).await;
+        conversation.run("over Socket.IO", &mut talk, F::SHOWS).await;
     }
 }
 
-async fn run_all<F: Frontend>(server: &Running) {
-    let conversations = read(F::NAME);
-    assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
-    for conversation in conversations {
-        if !conversation.steps.iter().any(|(_, step)| *step == Step::Open { known: false, auth: None }) {
+async fn run_pure<F: Frontend>() {
+    let is_refused = |step: &Step| match step {
+        Step::Open { known, .. } => !known,
+        Step::Hear(text) => text.starts_with("[\"error\""),
+        _ => false,
+    };
+    for conversation in read(F::NAME) {
+        if !conversation.steps.iter().any(|(_, step)| is_refused(step)) {
             let mut pure = Pure::<F>::default();
             conversation.run("pure", &mut pure, F::SHOWS).await;
         }
+    }
+}
+
+async fn run_all<F: Frontend<Dialect: Dialect>>(server: &Running) {
+    let conversations = read(F::NAME);
+    assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
+    run_pure::<F>().await;
+    for conversation in conversations {
         let mut real = Real::<F> { server, job: None, socket: None, of: PhantomData };
         conversation.run("over a socket", &mut real, F::SHOWS).await;
     }
@@ -326,6 +456,10 @@ trait Talk {
     /// What the client is told next; `None` when there can be nothing more.
     async fn hear(&mut self) -> Option<Heard>;
     fn job(&self) -> Option<JobId>;
+    /// What stands in braces in what is said.
+    async fn words(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 struct Conversation {
@@ -380,6 +514,12 @@ fn step(line: &str) -> Result<Step, String> {
             ("cancel", "") => Step::Command(Command::Cancel, None),
             ("pause", "") => Step::Command(Command::Pause, None),
             ("resume", "") => Step::Command(Command::Resume, None),
+            ("advance", told) => {
+                let (progress, step) = told.split_once(' ').ok_or("how far, and the step")?;
+                let progress = Some(progress.parse().map_err(|_| "how far is a number")?);
+                let step = Some(step.to_owned());
+                Step::Command(Command::Advance { progress, step, message: None }, None)
+            }
             _ => Step::Event(event(rest)?),
         },
         _ => return Err("there is no such step".into()),
@@ -392,9 +532,14 @@ impl Conversation {
             let place = format!("{}:{at} {how}", self.name);
             match step {
                 Step::Job(given) => talk.make(given).await,
-                Step::Open { known, auth } => talk.open(*known, auth.as_ref()).await,
+                Step::Open { known, auth } => {
+                    let words = talk.words().await;
+                    let filled = auth.as_ref().map(|auth| fill(&auth.to_string(), &words).parse().unwrap());
+                    talk.open(*known, filled.as_ref()).await;
+                }
                 Step::Say(text) => {
                     let job = talk.job().map(|job| job.to_string()).unwrap_or_default();
+                    let text = fill(text, &talk.words().await);
                     talk.say(text.replace("{job}", &job)).await;
                 }
                 Step::Hear(wanted) => {
@@ -421,6 +566,10 @@ impl Conversation {
             }
         }
     }
+}
+
+fn fill(text: &str, words: &[(&str, String)]) -> String {
+    words.iter().fold(text.to_owned(), |text, (name, word)| text.replace(name, word))
 }
 
 /// Whether what was heard is what was wanted.
@@ -475,8 +624,17 @@ impl<F: Frontend> Default for Pure<F> {
 
 impl<F: Frontend> Pure<F> {
     fn told(&mut self, told: Told) {
-        self.waiting.extend(told.frames.into_iter().map(|frame| Heard::Text(frame.text.to_string())));
+        let texts = told.frames.into_iter().map(|frame| Heard::Text(F::frame(&frame.text)));
+        self.waiting.extend(texts);
         self.waiting.extend(told.close.map(|close| Heard::Close(close.code)));
+    }
+
+    fn follow(&mut self) {
+        let state = F::state(&self.given, self.job.as_ref().unwrap(), &self.events);
+        let mut told = Told::default();
+        F::dialect().greet(&state, &mut told);
+        self.state = Some(state);
+        self.told(told);
     }
 
     fn record(&mut self, events: Vec<Event>) {
@@ -519,16 +677,17 @@ impl<F: Frontend> Talk for Pure<F> {
 
     async fn open(&mut self, _: bool, _: Option<&Value>) {
         self.waiting.clear();
-        let state = F::state(&self.given, self.job.as_ref().unwrap(), &self.events);
-        let mut told = Told::default();
-        F::dialect().greet(&state, &mut told);
-        self.state = Some(state);
-        self.told(told);
+        self.state = None;
+        if !F::JOINS {
+            self.follow();
+        }
     }
 
     async fn say(&mut self, text: String) {
-        if let Some(answer) = F::dialect().answer(&text) {
-            self.waiting.push_back(Heard::Text(answer.to_string()));
+        match text.split('"').nth(1).filter(|_| F::JOINS) {
+            Some("join_job") => self.follow(),
+            Some("leave_job") => self.state = None,
+            _ => self.waiting.extend(F::answer(&text).map(Heard::Text)),
         }
     }
 
@@ -638,18 +797,32 @@ impl<F: SocketFrontend> Talk for OverSocketIo<'_, F> {
     }
 
     async fn hear(&mut self) -> Option<Heard> {
-        let told = self.client.as_mut().unwrap().next().await?;
-        let is_journaled = told.position() > 0;
-        match told {
-            raw_client::Told::Event { name, mut arguments } => {
-                if is_journaled {
-                    arguments.pop();
+        loop {
+            let told = self.client.as_mut().unwrap().next().await?;
+            let is_journaled = told.position() > 0;
+            return match told {
+                raw_client::Told::Event { name, .. } if !F::hears(&name) => continue,
+                raw_client::Told::Event { name, mut arguments } => {
+                    if is_journaled {
+                        arguments.pop();
+                    }
+                    arguments.insert(0, name.into());
+                    Some(Heard::Text(Value::from(arguments).to_string()))
                 }
-                arguments.insert(0, name.into());
-                Some(Heard::Text(Value::from(arguments).to_string()))
-            }
-            raw_client::Told::Ack { answer, .. } => Some(Heard::Text(answer.to_string())),
+                raw_client::Told::Ack { answer, .. } => Some(Heard::Text(answer.to_string())),
+            };
         }
+    }
+
+    async fn words(&self) -> Vec<(&'static str, String)> {
+        let Some(job) = self.job else { return Vec::new() };
+        let number = self.server.store().job(job).await.unwrap().number;
+        vec![
+            ("{n}", number.unwrap_or_default().to_string()),
+            ("{token}", token(Novel::OWNER, "access", 600)),
+            ("{foreign}", token("8", "access", 600)),
+            ("{expired}", token(Novel::OWNER, "access", -60)),
+        ]
     }
 
     fn job(&self) -> Option<JobId> {

@@ -19,6 +19,9 @@ pub fn run(config: &Config, defaults: bool) -> anyhow::Result<()> {
     if !shown.objects.signing_key.is_empty() {
         shown.objects.signing_key = "(set)".into();
     }
+    if !shown.admin_ui.password_hash.is_empty() {
+        shown.admin_ui.password_hash = "(set)".into();
+    }
     print!("{}", toml::to_string(&shown)?);
     eprintln!("The settings are sound.");
     Ok(())

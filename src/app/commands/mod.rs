@@ -1,5 +1,6 @@
 //! The commands of the command line, one file each.
 
+pub mod admin_password;
 pub mod bench;
 pub mod check_config;
 pub mod contract;

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{StatusCode, request::Parts},
+    http::{Method, StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -66,6 +66,12 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// A route that does not take this method.
+pub async fn no_method(method: Method, uri: Uri) -> Refusal {
+    let error = format!("{} does not take {method}.", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
 /// How who may not come in hears it: pages renew their token at a 401.
 pub fn refuse(rejection: &Rejection) -> Response {
     let (status, msg) = match rejection.code {
@@ -100,19 +106,40 @@ impl FromRequestParts<Api> for OwnNovel {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<OwnNovel, Refusal> {
-        let none = || Refusal::new(StatusCode::NOT_FOUND, "Job not found");
-        let caller = Caller::from_request_parts(parts, api).await.map_err(|_| none())?;
-        let path = Path::<String>::from_request_parts(parts, api).await;
-        let number: i64 = path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(none)?;
-        let novel = match api.store.work_by_number(KIND, number).await {
-            Ok(novel) => novel,
-            Err(StoreError::Rejected(_)) => return Err(none()),
-            Err(error) => return Err(error.into()),
-        };
-        // The frontend knows this answer; a number tells nothing.
-        match caller.sees(&novel.record.owner) {
-            true => Ok(OwnNovel(novel)),
-            false => Err(Refusal::new(StatusCode::FORBIDDEN, "Unauthorized")),
+        match named(parts, api).await? {
+            Some((novel, true)) => Ok(OwnNovel(novel)),
+            // The frontend knows this answer; a number tells nothing.
+            Some((_, false)) => Err(Refusal::new(StatusCode::FORBIDDEN, "Unauthorized")),
+            None => Err(Refusal::new(StatusCode::NOT_FOUND, "Job not found")),
         }
+    }
+}
+
+/// The entry of the history that a path names: a job of the caller's.
+pub struct OwnEntry(pub WorkRecord);
+
+impl FromRequestParts<Api> for OwnEntry {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<OwnEntry, Refusal> {
+        match named(parts, api).await? {
+            Some((novel, true)) => Ok(OwnEntry(novel)),
+            _ => Err(Refusal::new(StatusCode::NOT_FOUND, "History entry not found")),
+        }
+    }
+}
+
+/// The job whose number a path names, and whether it is the caller's.
+async fn named(parts: &mut Parts, api: &Api) -> Result<Option<(WorkRecord, bool)>, Refusal> {
+    let Ok(caller) = Caller::from_request_parts(parts, api).await else { return Ok(None) };
+    let path = Path::<String>::from_request_parts(parts, api).await;
+    let Some(number) = path.ok().and_then(|Path(id)| id.parse().ok()) else { return Ok(None) };
+    match api.store.work_by_number(KIND, number).await {
+        Ok(novel) => {
+            let is_own = caller.sees(&novel.record.owner);
+            Ok(Some((novel, is_own)))
+        }
+        Err(StoreError::Rejected(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

@@ -13,7 +13,10 @@ use super::{
     answer::{Body, Error, Refusal},
     shape,
 };
-use crate::http::{Api, Caller};
+use crate::{
+    http::{Api, Caller},
+    store::OVERDRAFT,
+};
 
 /// Longest text whose cost is estimated, in bytes; the body's own limit is smaller where it is set so.
 const MAX_TEXT: usize = 5_000_000;
@@ -39,8 +42,8 @@ pub fn model(preference: Option<&str>) -> Result<(&str, Model), Refusal> {
 }
 
 /// What so many tokens cost.
-pub fn cost(tokens: i64, model: Model) -> i64 {
-    ((tokens as f64 / 1000.0 * model.rate).ceil() as i64).max(1)
+pub fn cost(tokens: i64, rate: f64) -> i64 {
+    ((tokens as f64 / 1000.0 * rate).ceil() as i64).max(1)
 }
 
 /// The month whose credits are spent now.
@@ -117,7 +120,7 @@ pub async fn ledger(
             "user_id": shape::user_id(caller.subject()),
             "month": line.month,
             "delta_credits": line.delta,
-            "reason": line.reason,
+            "reason": if line.reason == "job_adjust" { "job_final" } else { &line.reason },
             "job_id": line.number,
             "pricing_version": "v1.0",
             "description": line.description,
@@ -142,9 +145,10 @@ async fn estimated(api: &Api, caller: &Caller, wanted: Wanted) -> Result<Json<Va
     let (preference, model) = model(wanted.model_preference.as_deref())?;
     let characters = wanted.text.chars().count() as f64;
     let tokens = ((characters / 4.0).ceil() * 1.10).ceil() as i64;
-    let credits = cost(tokens, model);
+    let credits = cost(tokens, model.rate);
     let balance = api.store.credits(caller.subject(), &month()).await?.balance;
-    Ok(Json(json!({
+    let allowed = balance - credits >= -OVERDRAFT;
+    let mut body = json!({
         "model": model.name,
         "model_preference": preference,
         "estimated_tokens": tokens,
@@ -153,8 +157,13 @@ async fn estimated(api: &Api, caller: &Caller, wanted: Wanted) -> Result<Json<Va
         "pricing_version": "v1.0",
         "estimation_method": "heuristic",
         "current_balance": balance,
-        "allowed": balance - credits >= -100,
-    })))
+        "allowed": allowed,
+    });
+    if !allowed {
+        body["message"] =
+            format!("Insufficient credits: {credits} are needed and {balance} are left.").into();
+    }
+    Ok(Json(body))
 }
 
 /// What a text would cost.
@@ -162,7 +171,7 @@ async fn estimated(api: &Api, caller: &Caller, wanted: Wanted) -> Result<Json<Va
     post, path = "/api/v1/estimate", tag = "novel tool", request_body = Wanted,
     responses(
         (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
-        (status = 503, body = Error),
+        (status = 429, body = Error), (status = 503, body = Error),
     ),
 )]
 pub async fn estimate(
@@ -178,7 +187,7 @@ pub async fn estimate(
     post, path = "/api/v1/credits/estimate", tag = "novel tool", request_body = Wanted,
     responses(
         (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
-        (status = 503, body = Error),
+        (status = 429, body = Error), (status = 503, body = Error),
     ),
 )]
 pub async fn estimate_later(

@@ -1,4 +1,4 @@
-//! Novels: confirmed, listed, shown, cancelled; the history of those that have ended; and how they are to be worked on.
+//! Novels: confirmed, listed, shown, cancelled, finalized.
 
 use axum::{
     Json,
@@ -13,29 +13,20 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     KIND,
     answer::{Body, Error, OwnNovel, Refusal},
-    credits, shape,
+    credits, results, shape,
 };
 use crate::{
     http::{Api, Caller, internal},
     job::{Code, Rejection, Status},
-    store::{NewWork, Reserve, WorkFilter, WorkRecord, WorkSort},
+    store::{Final, NewWork, Reserve, StoreError, WorkFilter, WorkRecord, WorkSort},
 };
-
-/// A setting of the page, and what it is if nobody has set it.
-type Setting = (&'static str, fn() -> Value);
 
 /// Most that one job may reserve.
 const MAX_CREDITS: i64 = 1_000_000;
 const MAX_NAME: usize = 200;
-/// What is kept of a page's settings.
-const SETTINGS: [Setting; 6] = [
-    ("sentence_length_limit", || json!(8)),
-    ("gemini_model", || json!("balanced")),
-    ("ignore_dialogue", || json!(false)),
-    ("preserve_formatting", || json!(true)),
-    ("fix_hyphenation", || json!(true)),
-    ("min_sentence_length", || json!(3)),
-];
+/// Most tokens that a job can have cost.
+const MAX_TOKENS: i64 = 100_000_000;
+const MAX_WHY: usize = 500;
 
 /// What a novel's user agrees to.
 #[derive(Deserialize, ToSchema)]
@@ -49,11 +40,12 @@ pub struct Agreed {
     processing_settings: Option<Map<String, Value>>,
 }
 
+fn invalid(field: &str, why: &str) -> Refusal {
+    let body = json!({ "error": "Invalid request data", "details": { field: [why] } });
+    Refusal::with(StatusCode::BAD_REQUEST, body)
+}
+
 async fn confirmed(api: &Api, caller: &Caller, agreed: Agreed) -> Result<Response, Refusal> {
-    let invalid = |field: &str, why: &str| {
-        let body = json!({ "error": "Validation error", "details": { field: [why] } });
-        Refusal::with(StatusCode::BAD_REQUEST, body)
-    };
     if !(1..=MAX_CREDITS).contains(&agreed.estimated_credits) {
         return Err(invalid("estimated_credits", "Must be from 1 to 1000000."));
     }
@@ -81,13 +73,7 @@ async fn confirmed(api: &Api, caller: &Caller, agreed: Agreed) -> Result<Respons
         reserve: Some(reserve),
         ..NewWork::new(KIND, name)
     };
-    let made = api.store.submit_work(new, None).await.map_err(|error| match internal(error) {
-        Rejection { code: Code::InsufficientCredits, message } => {
-            let body = json!({ "error": message, "error_code": "INSUFFICIENT_CREDITS", "reserved": false });
-            Refusal::with(StatusCode::PAYMENT_REQUIRED, body)
-        }
-        rejection => rejection.into(),
-    })?;
+    let made = api.store.submit_work(new, None).await.map_err(unpaid)?;
     let novel = api.store.work(made.job).await?;
     let body = json!({
         "job_id": novel.number,
@@ -97,6 +83,17 @@ async fn confirmed(api: &Api, caller: &Caller, agreed: Agreed) -> Result<Respons
         "message": "Credits reserved; upload the PDF to begin.",
     });
     Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// Why a job was not made; a page shows of it that the credits do not suffice.
+pub fn unpaid(error: StoreError) -> Refusal {
+    match internal(error) {
+        Rejection { code: Code::InsufficientCredits, message } => {
+            let body = json!({ "error": message, "error_code": "INSUFFICIENT_CREDITS", "reserved": false });
+            Refusal::with(StatusCode::PAYMENT_REQUIRED, body)
+        }
+        rejection => rejection.into(),
+    }
 }
 
 /// Makes a job, and reserves what it will cost.
@@ -159,10 +156,12 @@ async fn listed(
         Some(other) => return Err(Refusal::bad(format!("There is no status {other:?}"))),
     };
     let novels = of(api, caller, statuses, limit).await?;
-    Ok(Json(novels.iter().map(shape::job).collect()))
+    // Sentences that lie in files are for whoever looks at one job.
+    Ok(Json(novels.iter().map(|novel| shape::job(novel, &Map::new())).collect()))
 }
 
-async fn of(
+/// A caller's jobs, newest first.
+pub async fn of(
     api: &Api,
     caller: &Caller,
     statuses: Vec<Status>,
@@ -199,6 +198,16 @@ pub async fn list_later(
     listed(&api, &caller, query).await
 }
 
+async fn shown(api: &Api, novel: &WorkRecord) -> Result<Json<Value>, Refusal> {
+    let sentences = results::sentences(&api.store, &api.blobs, novel).await?;
+    let mut job = shape::job(novel, &sentences);
+    if job["status"] == "processing" {
+        let info = json!({ "status": job["current_step"], "progress": job["progress_percent"] });
+        job["task_state"] = json!({ "state": "PROGRESS", "info": info });
+    }
+    Ok(Json(job))
+}
+
 /// One job of the caller, with how far it is.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}", tag = "novel tool", params(("id" = i64, Path, description = "The job's number")),
@@ -207,8 +216,8 @@ pub async fn list_later(
         (status = 503, body = Error),
     ),
 )]
-pub async fn show(OwnNovel(novel): OwnNovel) -> Json<Value> {
-    Json(shape::job(&novel))
+pub async fn show(State(api): State<Api>, OwnNovel(novel): OwnNovel) -> Result<Json<Value>, Refusal> {
+    shown(&api, &novel).await
 }
 
 /// The same, where later pages ask for it.
@@ -220,8 +229,8 @@ pub async fn show(OwnNovel(novel): OwnNovel) -> Json<Value> {
         (status = 503, body = Error),
     ),
 )]
-pub async fn show_later(OwnNovel(novel): OwnNovel) -> Json<Value> {
-    Json(shape::job(&novel))
+pub async fn show_later(State(api): State<Api>, OwnNovel(novel): OwnNovel) -> Result<Json<Value>, Refusal> {
+    shown(&api, &novel).await
 }
 
 async fn cancelled(api: &Api, novel: WorkRecord) -> Result<Json<Value>, Refusal> {
@@ -267,116 +276,104 @@ pub async fn cancel_later(State(api): State<Api>, OwnNovel(novel): OwnNovel) -> 
     cancelled(&api, novel).await
 }
 
-/// The caller's jobs that have ended, newest first.
-#[utoipa::path(
-    get, path = "/api/v1/history", tag = "novel tool",
-    responses((status = 200, body = Value), (status = 503, body = Error)),
-)]
-pub async fn history(caller: Caller, State(api): State<Api>) -> Result<Json<Value>, Refusal> {
-    let ended = of(&api, &caller, vec![Status::Completed, Status::Failed], 200).await?;
-    let entries = ended.iter().map(|novel| {
-        let job = shape::job(novel);
-        let chunks = job["chunk_results"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let sentences: usize =
-            chunks.iter().filter_map(|chunk| chunk["sentences"].as_array()).map(Vec::len).sum();
-        json!({
-            "id": novel.number,
-            "job_id": novel.number,
-            "timestamp": job["completed_at"],
-            "original_filename": job["original_filename"],
-            "processed_sentences_count": sentences,
-            "spreadsheet_url": null,
-            "error_message": job["error_message"],
-            "failed_step": job["error_message"].is_string().then(|| job["current_step"].clone()),
-            "error_code": job["error_code"],
-            "error_details": null,
-            "settings": job["processing_settings"],
-            "exported_to_sheets": false,
-            "export_sheet_url": null,
-        })
-    });
-    Ok(Json(entries.collect()))
+/// How a job ended, in its page's words.
+#[derive(Deserialize, ToSchema)]
+pub struct Ending {
+    /// The number in the path, once more.
+    job_id: Option<i64>,
+    #[schema(minimum = 0, maximum = 100_000_000)]
+    actual_tokens: i64,
+    success: bool,
+    error_message: Option<String>,
+    error_code: Option<String>,
 }
 
-/// Removes a job that has ended, and its PDF.
-#[utoipa::path(
-    delete, path = "/api/v1/history/{id}", tag = "novel tool",
-    params(("id" = i64, Path, description = "The entry's id")),
-    responses(
-        (status = 200, body = Value), (status = 403, body = Error), (status = 404, body = Error),
-        (status = 409, body = Error, description = "It has not ended"), (status = 503, body = Error),
-    ),
-)]
-pub async fn forget(State(api): State<Api>, OwnNovel(novel): OwnNovel) -> Result<Json<Value>, Refusal> {
-    api.remove(novel.record.job.id).await?;
-    Ok(Json(json!({ "message": "History entry deleted" })))
-}
-
-async fn kept(api: &Api, caller: &Caller) -> Result<Value, Refusal> {
-    let kept = api.store.page_settings(caller.subject(), KIND).await?.unwrap_or_default();
-    let all = SETTINGS.iter().map(|(name, usual)| {
-        let value = kept.get(*name).cloned().unwrap_or_else(usual);
-        ((*name).to_owned(), value)
-    });
-    Ok(Value::Object(all.collect()))
-}
-
-/// How the caller's novels are to be worked on.
-#[utoipa::path(
-    get, path = "/api/v1/settings", tag = "novel tool",
-    responses((status = 200, body = Value), (status = 503, body = Error)),
-)]
-pub async fn settings(caller: Caller, State(api): State<Api>) -> Result<Json<Value>, Refusal> {
-    Ok(Json(kept(&api, &caller).await?))
-}
-
-async fn keep(api: &Api, caller: &Caller, changes: &Map<String, Value>) -> Result<Json<Value>, Refusal> {
-    let mut all = kept(api, caller).await?;
-    for (name, usual) in SETTINGS {
-        let Some(value) = changes.get(name) else { continue };
-        let fits = match (name, usual()) {
-            ("sentence_length_limit", _) => value.as_i64().is_some_and(|words| (3..=50).contains(&words)),
-            (_, Value::Number(_)) => value.as_i64().is_some_and(|words| (1..=50).contains(&words)),
-            (_, Value::Bool(_)) => value.is_boolean(),
-            _ => value.as_str().is_some_and(|text| text.len() <= 64 && !text.contains('\0')),
-        };
-        if !fits {
-            return Err(Refusal::bad(format!("{name} cannot be {value}")));
-        }
-        all[name] = value.clone();
+async fn finalized(api: &Api, novel: WorkRecord, ending: Ending) -> Result<Json<Value>, Refusal> {
+    if !(0..=MAX_TOKENS).contains(&ending.actual_tokens) {
+        return Err(invalid("actual_tokens", "Must be from 0 to 100000000."));
     }
-    api.store.put_page_settings(caller.subject(), KIND, &all).await?;
-    Ok(Json(json!({ "message": "Settings saved", "settings": all })))
+    if ending.job_id.is_some() && ending.job_id != novel.number {
+        return Err(invalid("job_id", "Must be the number in the path."));
+    }
+    let id = novel.record.job.id;
+    let short = |text: Option<String>| {
+        let text: String = text?.chars().filter(|c| !c.is_control()).take(MAX_WHY).collect();
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let outcome = match ending.success {
+        true => {
+            // What its worker counted counts.
+            let tokens = novel.document.get("actual_tokens").and_then(Value::as_i64);
+            let tokens = tokens.unwrap_or(ending.actual_tokens).clamp(0, MAX_TOKENS);
+            let rate = novel.input.get("pricing_rate").and_then(Value::as_f64).unwrap_or(1.0);
+            let credits = credits::cost(tokens, rate);
+            let results = json!({ "actual_tokens": tokens, "actual_credits": credits });
+            Final::Done { credits, results }
+        }
+        false => {
+            if let (Some(code), false) = (short(ending.error_code), novel.record.job.status.is_ended()) {
+                let patch = [("error_code".to_owned(), code.into())].into_iter().collect();
+                api.store.patch_work(id, patch).await?;
+            }
+            Final::Failed { why: short(ending.error_message).unwrap_or_else(|| "Processing failed".into()) }
+        }
+    };
+    let is_done = ending.success;
+    let finalized = match api.store.finalize(id, outcome).await.map_err(internal) {
+        Ok(finalized) => finalized,
+        Err(Rejection { code: Code::JobEnded, .. }) => {
+            let status = shape::status(api.store.work(id).await?.record.job.status);
+            let error = format!("Cannot finalize job with status {status}");
+            let body = json!({ "error": error, "error_code": "INVALID_JOB_STATUS" });
+            return Err(Refusal::with(StatusCode::BAD_REQUEST, body));
+        }
+        Err(rejection) => return Err(rejection.into()),
+    };
+    let mut body = json!({
+        "job_id": novel.number,
+        "status": shape::status(finalized.status),
+        "estimated_credits": finalized.reserved,
+        "actual_credits": finalized.cost,
+        "adjustment": finalized.adjustment,
+        "refunded": !is_done,
+        "message": if is_done { "The job is done and paid." } else { "The job failed; its credits are back." },
+    });
+    if !is_done {
+        body["refund_amount"] = finalized.reserved.into();
+    }
+    Ok(Json(body))
 }
 
-/// Changes the settings.
+/// Ends a job at its page's word, and settles what it cost; of one that was done already, what it cost.
 #[utoipa::path(
-    post, path = "/api/v1/settings", tag = "novel tool", request_body = Value,
+    post, path = "/api/v1/jobs/{id}/finalize", tag = "novel tool", request_body = Ending,
+    params(("id" = i64, Path, description = "The job's number")),
     responses(
-        (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
-        (status = 503, body = Error),
+        (status = 200, body = Value), (status = 400, body = Error), (status = 403, body = Error),
+        (status = 404, body = Error), (status = 413, body = Error), (status = 503, body = Error),
     ),
 )]
-pub async fn post_settings(
-    caller: Caller,
+pub async fn finalize(
     State(api): State<Api>,
-    Body(changes): Body<Map<String, Value>>,
+    OwnNovel(novel): OwnNovel,
+    Body(ending): Body<Ending>,
 ) -> Result<Json<Value>, Refusal> {
-    keep(&api, &caller, &changes).await
+    finalized(&api, novel, ending).await
 }
 
-/// The same, as pages of the first generation send it.
+/// The same, where later pages ask for it.
 #[utoipa::path(
-    put, path = "/api/v1/settings", tag = "novel tool", request_body = Value,
+    post, path = "/api/v1/credits/jobs/{id}/finalize", tag = "novel tool", request_body = Ending,
+    params(("id" = i64, Path, description = "The job's number")),
     responses(
-        (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
-        (status = 503, body = Error),
+        (status = 200, body = Value), (status = 400, body = Error), (status = 403, body = Error),
+        (status = 404, body = Error), (status = 413, body = Error), (status = 503, body = Error),
     ),
 )]
-pub async fn put_settings(
-    caller: Caller,
+pub async fn finalize_later(
     State(api): State<Api>,
-    Body(changes): Body<Map<String, Value>>,
+    OwnNovel(novel): OwnNovel,
+    Body(ending): Body<Ending>,
 ) -> Result<Json<Value>, Refusal> {
-    keep(&api, &caller, &changes).await
+    finalized(&api, novel, ending).await
 }

@@ -2,17 +2,17 @@
 //! changes.
 //!
 //! What is shown is made once a change for all who are in the room ([`Projector`]); of what a page could not take yet
-//! only the newest is kept. A page of one generation opens and joins hundreds of times a second: that costs one look at
-//! the job's row each time, and nothing else.
+//! only the newest is kept. Who joins makes all who are in the room be shown it, too. A page of one generation opens and
+//! joins hundreds of times a second: that costs one look at the job's row each time, and the others see it seldom.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::extract::ws::Utf8Bytes;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 use socketioxide::{
     SendError, SocketError,
     extract::{SocketRef, TryData},
@@ -20,16 +20,16 @@ use socketioxide::{
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{KIND, shape};
+use super::{KIND, results, shape};
 use crate::{
     identity::{Credentials, Identity},
     job::{Code, JobId, Principal, Rejection, Scope},
     realtime::{
         feed::{Interest, News},
         projector::{Listener, Opened, Projection, Projector, Seat, Told},
-        socketio::Words,
+        socketio::{MoreRooms, Words},
     },
-    store::{Store, StoreError, WorkRecord},
+    store::{Blobs, Store, StoreError, WorkRecord},
 };
 
 /// Rooms that one connection may be in, and its messages that may wait.
@@ -37,42 +37,69 @@ const MAX_ROOMS: usize = 50;
 const MAX_WAITING: usize = 64;
 /// Waits for room in a client's buffer double from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
+/// Who joins makes a whole room be shown its job; of many who join, once in so long.
+const CALM: Duration = Duration::from_millis(500);
+/// Before a room that could not be kept is entered again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A novel as its page is shown it.
-pub struct Novels;
+pub struct Novels {
+    blobs: Blobs,
+}
+
+/// What is known of a novel.
+pub struct Known {
+    pub work: WorkRecord,
+    /// Those that its document does not hold itself.
+    pub sentences: Map<String, Value>,
+}
+
+impl Novels {
+    pub fn new(blobs: Blobs) -> Novels {
+        Novels { blobs }
+    }
+
+    async fn known(&self, store: &Store, work: WorkRecord) -> Result<Known, StoreError> {
+        match results::sentences(store, &self.blobs, &work).await {
+            Ok(sentences) => Ok(Known { work, sentences }),
+            // Its page must not see it completed without results: it is asked for again.
+            Err(rejection) => Err(StoreError::Corrupt { table: "artifacts", detail: rejection.message }),
+        }
+    }
+}
 
 impl Projection for Novels {
     type Topic = JobId;
-    type State = WorkRecord;
+    type State = Known;
 
     fn interest(&self, job: &JobId) -> Interest {
         Interest::Job(*job)
     }
 
-    async fn open(&self, store: &Store, job: &JobId) -> Result<Opened<WorkRecord>, StoreError> {
+    async fn open(&self, store: &Store, job: &JobId) -> Result<Opened<Known>, StoreError> {
         match store.work(*job).await {
-            Ok(novel) => Ok(Opened::Topic(novel)),
+            Ok(novel) => Ok(Opened::Topic(self.known(store, novel).await?)),
             // It was removed since its page was let in.
             Err(StoreError::Rejected(_)) => Ok(Opened::Refused(Told::default())),
             Err(error) => Err(error),
         }
     }
 
-    fn greet(&self, novel: &WorkRecord, told: &mut Told) {
-        told.show(0, shape::job(novel).to_string());
+    fn greet(&self, novel: &Known, told: &mut Told) {
+        told.show(0, shape::job(&novel.work, &novel.sentences).to_string());
     }
 
-    async fn gather(&self, store: &Store, novel: &mut WorkRecord, _: &News) -> Result<(), StoreError> {
-        match store.work(novel.record.job.id).await {
-            Ok(now) => *novel = now,
+    async fn gather(&self, store: &Store, novel: &mut Known, _: &News) -> Result<(), StoreError> {
+        match store.work(novel.work.record.job.id).await {
+            Ok(now) => *novel = self.known(store, now).await?,
             Err(StoreError::Rejected(_)) => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn tell(&self, novel: &mut WorkRecord, _: &News, told: &mut Told) {
-        told.show(0, shape::job(novel).to_string());
+    fn tell(&self, novel: &mut Known, _: &News, told: &mut Told) {
+        self.greet(novel, told);
     }
 }
 
@@ -81,11 +108,13 @@ pub struct Rooms {
     store: Store,
     identity: Arc<Identity>,
     projector: Projector<Novels>,
+    /// Rooms that were shown their job a moment ago because somebody joined, and whether somebody has joined since.
+    shown: Mutex<HashMap<JobId, bool>>,
 }
 
 impl Rooms {
     pub fn new(store: Store, identity: Arc<Identity>, projector: Projector<Novels>) -> Arc<Rooms> {
-        Arc::new(Rooms { store, identity, projector })
+        Arc::new(Rooms { store, identity, projector, shown: Mutex::default() })
     }
 }
 
@@ -93,21 +122,41 @@ impl Rooms {
 enum Message {
     Join(Value),
     Leave(Value),
+    /// Nobody says this: a room could not be kept.
+    Again(i64),
+    JoinCoverage(Value),
+    LeaveCoverage(Value),
+}
+
+/// An event, and what its data is taken as.
+type Said = (&'static str, fn(Value) -> Message);
+
+/// A page's place in a room.
+struct Place {
+    job: JobId,
+    screen: Arc<Screen>,
+    seat: Seat,
+    _watch: Option<AbortOnDropHandle<()>>,
 }
 
 impl Words for Rooms {
     fn add(self: Arc<Self>, socket: &SocketRef, left: CancellationToken) {
         let (sender, messages) = mpsc::channel(MAX_WAITING);
         let begun = Arc::new(Mutex::new(Some(messages)));
-        for (event, message) in
-            [("join_job", Message::Join as fn(Value) -> Message), ("leave_job", Message::Leave)]
-        {
+        let said: [Said; 4] = [
+            ("join_job", Message::Join),
+            ("leave_job", Message::Leave),
+            ("join_coverage_run", Message::JoinCoverage),
+            ("leave_coverage_run", Message::LeaveCoverage),
+        ];
+        for (event, message) in said {
             let (sender, begun, rooms) = (sender.clone(), begun.clone(), self.clone());
             let left = left.clone();
             socket.on(event, move |socket: SocketRef, TryData(data): TryData<Value>| {
                 // Taken up one after the other, by a task that only sockets have which use this.
                 if let Some(messages) = begun.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    tokio::spawn(rooms.clone().serve(socket.clone(), messages, left.clone()));
+                    let serve = rooms.clone().serve(socket.clone(), sender.clone(), messages, left.clone());
+                    tokio::spawn(serve);
                 }
                 if sender.try_send(message(data.unwrap_or_default())).is_err() {
                     say(&socket, "Failed to join job room");
@@ -123,28 +172,54 @@ impl Rooms {
     async fn serve(
         self: Arc<Self>,
         socket: SocketRef,
+        sender: mpsc::Sender<Message>,
         mut messages: mpsc::Receiver<Message>,
         left: CancellationToken,
     ) {
-        let mut seats: HashMap<i64, (Seat, Option<AbortOnDropHandle<()>>)> = HashMap::new();
+        let rooms = Arc::new(MoreRooms::default());
+        socket.extensions.insert(rooms.clone());
+        let mut places: HashMap<i64, Place> = HashMap::new();
         loop {
             // The socket keeps its handlers, and this keeps the socket: it must be told.
             match left.run_until_cancelled(messages.recv()).await.flatten() {
                 None => return,
-                Some(Message::Leave(data)) => match data["job_id"].as_i64() {
-                    Some(number) => drop(seats.remove(&number)),
+                Some(Message::Leave(data)) => match number(&data, "job_id") {
+                    Some(number) => {
+                        places.remove(&number);
+                        rooms.leave(&room(number));
+                    }
                     None => say(&socket, "Missing job_id"),
                 },
                 Some(Message::Join(data)) => {
-                    if seats.len() >= MAX_ROOMS {
+                    let is_in = number(&data, "job_id").is_some_and(|number| places.contains_key(&number));
+                    if places.len() >= MAX_ROOMS && !is_in {
                         say(&socket, "Failed to join job room");
                         continue;
                     }
-                    match self.join(&socket, &data).await {
-                        Ok((number, seat, watch)) => {
-                            seats.insert(number, (seat, watch));
+                    match self.join(&socket, &sender, &data).await {
+                        Ok((number, place)) => {
+                            self.show_room(place.job, &place.seat);
+                            places.insert(number, place);
+                            rooms.enter(room(number));
                         }
                         Err(message) => say(&socket, &message),
+                    }
+                }
+                Some(Message::Again(number)) => {
+                    let Some(place) = places.get_mut(&number) else { continue };
+                    match self.projector.join(&place.job, Arc::new(place.screen.clone())).await {
+                        Ok(seat) => place.seat = seat,
+                        Err(_) => place.screen.come_back(),
+                    }
+                }
+                // This server makes none.
+                Some(Message::JoinCoverage(data)) => match number(&data, "run_id") {
+                    Some(run) => say(&socket, &format!("Coverage run {run} not found")),
+                    None => say(&socket, "Missing run_id or token"),
+                },
+                Some(Message::LeaveCoverage(data)) => {
+                    if number(&data, "run_id").is_none() {
+                        say(&socket, "Missing run_id");
                     }
                 }
             }
@@ -155,12 +230,12 @@ impl Rooms {
     async fn join(
         &self,
         socket: &SocketRef,
+        sender: &mpsc::Sender<Message>,
         data: &Value,
-    ) -> Result<(i64, Seat, Option<AbortOnDropHandle<()>>), String> {
+    ) -> Result<(i64, Place), String> {
         let failed = || "Failed to join job room".to_owned();
-        let number = data["job_id"].as_i64().or_else(|| data["job_id"].as_str()?.parse().ok());
         let token = data["token"].as_str().filter(|token| !token.is_empty());
-        let (Some(number), Some(token)) = (number, token) else {
+        let (Some(number), Some(token)) = (number(data, "job_id"), token) else {
             return Err("Missing job_id or token".to_owned());
         };
         let caller = self.identity.authenticate(&Credentials::of(Some(token))).await;
@@ -176,29 +251,76 @@ impl Rooms {
         if !caller.sees(&novel.record.owner) || caller.require(Scope::Read).is_err() {
             return Err("Unauthorized access to job".to_owned());
         }
-        let screen = Arc::new(Screen { socket: socket.clone(), slot: Mutex::default() });
-        let seat = self
-            .projector
-            .join(&novel.record.job.id, Arc::new(screen.clone()))
-            .await
-            .map_err(|_| failed())?;
+        let job = novel.record.job.id;
+        let screen = Arc::new(Screen {
+            socket: socket.clone(),
+            slot: Mutex::default(),
+            number,
+            messages: sender.downgrade(),
+        });
+        let seat = self.projector.join(&job, Arc::new(screen.clone())).await.map_err(|_| failed())?;
         let over = self.identity.until_over(&caller);
-        let socket = socket.clone();
+        let (socket, shown) = (socket.clone(), screen.clone());
         let watch = (!caller.is_anonymous()).then(|| {
             AbortOnDropHandle::new(tokio::spawn(async move {
                 let rejection = over.await;
-                screen.close();
+                shown.close();
                 say(&socket, rejection.code.word());
             }))
         });
-        Ok((number, seat, watch))
+        Ok((number, Place { job, screen, seat, _watch: watch }))
     }
+
+    /// Shows the job to all who were in the room before; of many who join at once, the room is shown it twice: at the
+    /// first of them, and when it is calm again.
+    fn show_room(self: &Arc<Self>, job: JobId, but: &Seat) {
+        if let Some(again) = self.shown().get_mut(&job) {
+            *again = true;
+            return;
+        }
+        self.shown().insert(job, false);
+        let (rooms, but) = (self.clone(), but.id());
+        tokio::spawn(async move {
+            rooms.projector.show_all(&job, Some(but)).await;
+            loop {
+                tokio::time::sleep(CALM).await;
+                {
+                    let mut shown = rooms.shown();
+                    match shown.get_mut(&job) {
+                        Some(again) if *again => *again = false,
+                        _ => {
+                            shown.remove(&job);
+                            return;
+                        }
+                    }
+                }
+                rooms.projector.show_all(&job, None).await;
+            }
+        });
+    }
+
+    fn shown(&self) -> MutexGuard<'_, HashMap<JobId, bool>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number, which pages may send as a text.
+fn number(data: &Value, key: &str) -> Option<i64> {
+    data[key].as_i64().or_else(|| data[key].as_str()?.parse().ok())
+}
+
+/// What the room of a job is called.
+fn room(number: i64) -> String {
+    format!("job_{number}")
 }
 
 /// Where a page is shown a job.
 struct Screen {
     socket: SocketRef,
     slot: Mutex<Slot>,
+    /// The job's.
+    number: i64,
+    messages: mpsc::WeakSender<Message>,
 }
 
 #[derive(Default)]
@@ -211,7 +333,7 @@ struct Slot {
 }
 
 impl Screen {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,6 +342,17 @@ impl Screen {
         let mut slot = self.slot();
         slot.closed = true;
         slot.newest = None;
+    }
+
+    /// Takes its place in the room again in a while: the room could not be kept.
+    fn come_back(&self) {
+        let (number, messages) = (self.number, self.messages.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            if let Some(messages) = messages.upgrade() {
+                let _ = messages.send(Message::Again(number)).await;
+            }
+        });
     }
 
     /// Sends the newest; returns whether there is no room for it yet.
@@ -239,6 +372,9 @@ impl Screen {
 
 impl Listener for Arc<Screen> {
     fn hear(&self, told: &Told) {
+        if told.close.is_some() {
+            self.come_back();
+        }
         let Some(frame) = told.frames.last() else { return };
         let mut slot = self.slot();
         if slot.closed {

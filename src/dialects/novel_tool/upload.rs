@@ -1,6 +1,4 @@
-//! PDFs: what one would cost, and the one that a confirmed job waits for.
-
-use std::io::Read as _;
+//! PDFs: what one would cost, its text, and the one that a confirmed job waits for.
 
 use axum::{
     Json,
@@ -16,7 +14,9 @@ use utoipa::ToSchema;
 use super::{
     KIND,
     answer::{Error, Refusal},
-    credits, shape,
+    credits,
+    pdf::{Pdf, Unreadable},
+    shape,
 };
 use crate::{
     http::{Api, Caller, internal, objects_failed},
@@ -32,8 +32,8 @@ const MAX_FIELD: usize = 1000;
 const MAX_FIELDS: usize = 20;
 /// PDFs that are in memory at once.
 static UPLOADS: Semaphore = Semaphore::const_new(4);
-/// Bytes of one unpacked part of a PDF in which pages are counted.
-const MAX_PART: u64 = 16 << 20;
+/// Most of a PDF's text that is given, in characters.
+const MAX_TEXT: usize = 50_000;
 /// The name under which the job has it.
 const NAME: &str = "input.pdf";
 
@@ -123,7 +123,8 @@ fn too_large_or(
     request_body(content = PdfForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
-        (status = 422, body = Error, description = "It is no PDF"), (status = 503, body = Error),
+        (status = 422, body = Error, description = "It is no PDF"), (status = 429, body = Error),
+        (status = 503, body = Error),
     ),
 )]
 pub async fn estimate_pdf(request: Request) -> Result<Json<Value>, Refusal> {
@@ -134,17 +135,18 @@ pub async fn estimate_pdf(request: Request) -> Result<Json<Value>, Refusal> {
     let (preference, model) = credits::model(Some(&preference))?;
     let Some((_, bytes)) = form.pdf else { return Err(Refusal::bad("No PDF file provided")) };
     let size = bytes.len();
-    let counted = tokio::task::spawn_blocking(move || count(&bytes)).await.ok().flatten();
-    let (pages, images) = counted.ok_or_else(|| {
-        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid PDF: no pages can be found in it")
+    let counted = reading(move || Pdf::read(&bytes).map(|pdf| (pdf.page_count(), pdf.image_count()))).await?;
+    let (pages, images) = counted.map_err(|why| {
+        let body = json!({ "error": "Invalid or corrupted PDF file", "details": why.sentence() });
+        Refusal::with(StatusCode::UNPROCESSABLE_ENTITY, body)
     })?;
-    let tokens = pages * 50 + images * 5;
+    let tokens = (pages * 50 + images * 5) as i64;
     Ok(Json(json!({
         "page_count": pages,
         "file_size": size,
         "image_count": images,
         "estimated_tokens": tokens,
-        "estimated_credits": credits::cost(tokens, model),
+        "estimated_credits": credits::cost(tokens, model.rate),
         "model": model.name,
         "model_preference": preference,
         "pricing_rate": model.rate,
@@ -153,13 +155,52 @@ pub async fn estimate_pdf(request: Request) -> Result<Json<Value>, Refusal> {
     })))
 }
 
+/// A PDF, for its text.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes the form")]
+pub struct TextForm {
+    #[schema(value_type = String, format = Binary)]
+    pdf_file: Vec<u8>,
+}
+
+/// The beginning of a PDF's text, from which pages of the first generation estimate what it costs.
+#[utoipa::path(
+    post, path = "/api/v1/extract-pdf-text", tag = "novel tool",
+    request_body(content = TextForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
+        (status = 429, body = Error), (status = 503, body = Error),
+    ),
+)]
+pub async fn extract(request: Request) -> Result<Json<Value>, Refusal> {
+    let _permit = UPLOADS.acquire().await;
+    let form = Form::read(request).await?;
+    let Some((_, bytes)) = form.pdf else { return Err(Refusal::bad("No PDF file provided")) };
+    let read = reading(move || {
+        Pdf::read(&bytes).map(|mut pdf| {
+            let pages = pdf.page_count();
+            (pdf.text(MAX_TEXT), pages)
+        })
+    });
+    let (text, pages) = read.await?.map_err(|why: Unreadable| Refusal::bad(why.sentence()))?;
+    Ok(Json(json!({ "text": text, "page_count": pages })))
+}
+
+/// Reads a PDF beside the threads that serve.
+async fn reading<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(read).await.map_err(|error| {
+        tracing::error!(%error, "a PDF could not be read");
+        Refusal::bad("The PDF cannot be read; save it anew and try again.")
+    })
+}
+
 /// Stores the PDF of a confirmed job, which a worker takes up then.
 #[utoipa::path(
     post, path = "/api/v1/process-pdf-async", tag = "novel tool",
     request_body(content = NovelForm, content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Value), (status = 400, body = Error), (status = 404, body = Error),
-        (status = 413, body = Error), (status = 503, body = Error),
+        (status = 413, body = Error), (status = 429, body = Error), (status = 503, body = Error),
     ),
 )]
 pub async fn process(caller: Caller, State(api): State<Api>, request: Request) -> Result<Response, Refusal> {
@@ -222,60 +263,4 @@ pub async fn process(caller: Caller, State(api): State<Api>, request: Request) -
         "job_id": number, "task_id": id, "status": "pending", "message": "PDF processing started",
     });
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
-}
-
-/// Pages and pictures of a PDF: its objects as they stand, and those in packed streams of objects.
-fn count(pdf: &[u8]) -> Option<(i64, i64)> {
-    if !pdf.starts_with(b"%PDF") {
-        return None;
-    }
-    let (mut pages, mut images) = objects(pdf);
-    let mut rest = pdf;
-    while let Some(at) = find(rest, b"/ObjStm") {
-        rest = &rest[at + 7..];
-        let Some(begin) = find(rest, b"stream") else { break };
-        let body = rest[begin + 6..].strip_prefix(b"\r\n").or_else(|| rest[begin + 6..].strip_prefix(b"\n"));
-        let Some(body) = body else { continue };
-        let mut unpacked = Vec::new();
-        // What cannot be unpacked to its end has been unpacked so far.
-        let _ = flate2::read::ZlibDecoder::new(body).take(MAX_PART).read_to_end(&mut unpacked);
-        let (more_pages, more_images) = objects(&unpacked);
-        pages += more_pages;
-        images += more_images;
-    }
-    (pages > 0).then_some((pages, images))
-}
-
-fn objects(bytes: &[u8]) -> (i64, i64) {
-    let (mut pages, mut images) = (0, 0);
-    for (name, count) in [(&b"/Type"[..], &mut pages), (&b"/Subtype"[..], &mut images)] {
-        let value: &[u8] = if name == b"/Type" { b"/Page" } else { b"/Image" };
-        let mut rest = bytes;
-        while let Some(at) = find(rest, name) {
-            rest = rest[at + name.len()..].trim_ascii_start();
-            let is_it = rest
-                .strip_prefix(value)
-                .is_some_and(|behind| behind.first().is_none_or(|byte| !byte.is_ascii_alphanumeric()));
-            *count += i64::from(is_it);
-        }
-    }
-    (pages, images)
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_counted_and_their_tree_is_not() {
-        let pdf =
-            b"%PDF-1.4 <</Type /Pages/Kids[1 0 R]>> <</Type/Page>> <</Type /Page /X 1>> <</Subtype/Image>>";
-        assert_eq!(count(pdf), Some((2, 1)));
-        assert_eq!(count(b"%PDF-1.4 nothing"), None);
-        assert_eq!(count(b"PK /Type/Page"), None);
-    }
 }

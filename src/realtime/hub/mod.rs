@@ -75,7 +75,7 @@ pub trait Outlet: Send + Sync + 'static {
 pub struct ClientId(u64);
 
 /// The name under which a client joined a job. A client in both rooms of a job gets each event once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Door {
     /// Room `job:<id>`.
     Job,
@@ -181,6 +181,11 @@ impl Hub {
     /// How many clients are there.
     pub fn clients(&self) -> usize {
         self.with(|stream| stream.clients.len())
+    }
+
+    /// The rooms that some clients are in, each as the job and the door; none for one who is gone.
+    pub fn rooms_of(&self, clients: &[ClientId]) -> Vec<Vec<(JobId, Door)>> {
+        self.with(|stream| clients.iter().map(|id| stream.rooms_of(*id)).collect())
     }
 
     /// Lets a client in; what it is due since it was told something last comes before anything newer.

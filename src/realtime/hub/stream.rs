@@ -104,6 +104,22 @@ impl Stream {
         self.clients.get(&id).map(|client| client.viewer.clone())
     }
 
+    /// The rooms that a client is in, in an order that does not change.
+    pub fn rooms_of(&self, id: ClientId) -> Vec<(JobId, Door)> {
+        let Some(client) = self.clients.get(&id) else { return Vec::new() };
+        let mut rooms: Vec<_> = client
+            .memberships
+            .iter()
+            .flat_map(|(job, member)| {
+                let doors =
+                    [(Door::Job, member.room.job_door), (Door::Automation, member.room.automation_door)];
+                doors.into_iter().filter(|(_, open)| *open).map(|(door, _)| (*job, door))
+            })
+            .collect();
+        rooms.sort_unstable();
+        rooms
+    }
+
     pub fn remove(&mut self, id: ClientId) {
         if let Some(client) = self.clients.remove(&id) {
             for job in client.memberships.keys() {

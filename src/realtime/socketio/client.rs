@@ -11,10 +11,13 @@ use serde_json::{Value, json};
 use socketioxide::{
     SendError, SocketError,
     extract::{SocketRef, TryData},
+    socket::DisconnectReason,
 };
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
+    admin::Trace,
     message::{Answer, Arguments, Asked, Order, Wish},
     outlet::SocketOutlet,
     transport::Link,
@@ -48,6 +51,8 @@ pub struct Guest {
     pub identity: Arc<Identity>,
     /// Cancelled when it leaves.
     pub left: CancellationToken,
+    /// Where messages are kept for those who look on.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// A socket's state; lives in its extensions, and goes when it leaves.
@@ -95,7 +100,15 @@ enum Work {
 struct Message {
     event: &'static str,
     wish: Result<Wish, Rejection>,
-    answer: Option<Answer>,
+    asker: Asker,
+}
+
+/// Who is told what came of a message.
+enum Asker {
+    /// The client, by an acknowledgement if it asked for one.
+    Client(Option<Answer>),
+    /// Somebody who had the client do it.
+    Other(mpsc::Sender<Result<(), Rejection>>),
 }
 
 impl Client {
@@ -126,18 +139,22 @@ impl Client {
         socket.extensions.insert(client.clone());
         for ask in Ask::ALL.iter().copied() {
             let client = Arc::downgrade(&client);
-            let handler = move |TryData(arguments): TryData<Arguments>, Asked(answer): Asked| {
-                if let Some(client) = client.upgrade() {
-                    let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
-                    let wish = Wish::read(ask, &arguments);
-                    client.queue(Message { event: ask.name(), wish, answer });
-                }
-                std::future::ready(())
-            };
+            let handler =
+                move |socket: SocketRef, TryData(arguments): TryData<Arguments>, Asked(answer): Asked| {
+                    if let Some(client) = client.upgrade() {
+                        let arguments = arguments.map(|arguments| arguments.0).unwrap_or_default();
+                        let wish = Wish::read(ask, &arguments);
+                        client.hear(&socket, ask.name(), &arguments, wish, answer);
+                    }
+                    std::future::ready(())
+                };
             socket.on(ask.name(), handler);
         }
-        socket.on_disconnect(|socket: SocketRef| {
+        socket.on_disconnect(|socket: SocketRef, reason: DisconnectReason| {
             if let Some(client) = socket.extensions.remove::<Arc<Client>>() {
+                if let Some(trace) = &client.guest.trace {
+                    trace.left("/", socket.id, reason);
+                }
                 client.leave();
             }
             std::future::ready(())
@@ -149,7 +166,8 @@ impl Client {
     pub fn enter(self: &Arc<Self>, socket: SocketRef) {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(standing) = standing else { return };
-        let outlet = SocketOutlet::new(socket.clone(), self.link.clone(), self.addresses.clone());
+        let (link, trace) = (self.link.clone(), self.guest.trace.clone());
+        let outlet = SocketOutlet::new(socket.clone(), link, self.addresses.clone(), trace);
         outlet.prepare();
         let id = self.hub.register(Arc::new(outlet), standing);
         let _ = self.place.set(Place { socket, id });
@@ -208,6 +226,43 @@ impl Client {
         }
     }
 
+    /// Its place in the hub, if it has taken it.
+    pub fn id(&self) -> Option<ClientId> {
+        self.place.get().map(|place| place.id)
+    }
+
+    /// Whose jobs are its own, if it said who it is.
+    pub fn subject(&self) -> Option<&str> {
+        let caller = &self.guest.caller;
+        (!caller.is_anonymous()).then(|| caller.subject())
+    }
+
+    /// Has the client do something in its turn and with its rights, as if it had asked for it itself.
+    ///
+    /// # Errors
+    /// As it would be refused; and when it has left.
+    pub async fn order(self: &Arc<Self>, event: &'static str, wish: Wish) -> Result<(), Rejection> {
+        let (asker, mut told) = mpsc::channel(1);
+        self.queue(Message { event, wish: Ok(wish), asker: Asker::Other(asker) });
+        let gone = || Rejection::new(Code::Unavailable, "The client has left.");
+        told.recv().await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Takes up what a client says.
+    fn hear(
+        self: &Arc<Self>,
+        socket: &SocketRef,
+        event: &'static str,
+        arguments: &[Value],
+        wish: Result<Wish, Rejection>,
+        answer: Option<Answer>,
+    ) {
+        if let Some(trace) = &self.guest.trace {
+            trace.said(socket.id, event, arguments);
+        }
+        self.queue(Message { event, wish, asker: Asker::Client(answer) });
+    }
+
     /// Queues a message behind those that came before it.
     fn queue(self: &Arc<Self>, message: Message) {
         let mut inbox = self.inbox();
@@ -251,11 +306,12 @@ impl Client {
                 Err(rejection) => Err(rejection.into()),
             };
             match outcome {
-                Ok(answer) => {
-                    if let Some(asked) = &message.answer {
-                        when_there_is_room(|| asked.give(&answer)).await;
-                    }
-                }
+                Ok(answer) => match &message.asker {
+                    Asker::Client(Some(asked)) => when_there_is_room(|| asked.give(&answer)).await,
+                    Asker::Client(None) => {}
+                    // Who does not wait for it any more is not told.
+                    Asker::Other(asker) => drop(asker.try_send(Ok(()))),
+                },
                 Err(error) => {
                     let rejection = match error {
                         StoreError::Rejected(rejection) => rejection,
@@ -326,16 +382,20 @@ impl Client {
     /// Says no: in the acknowledgement if one was asked for, else by a notification.
     fn refuse(&self, message: &Message, rejection: &Rejection) -> Result<(), SendError> {
         let code = rejection.code.word();
-        match (&message.answer, self.place.get()) {
-            (Some(answer), _) => {
+        match (&message.asker, self.place.get()) {
+            (Asker::Other(asker), _) => {
+                let _ = asker.try_send(Err(rejection.clone()));
+                Ok(())
+            }
+            (Asker::Client(Some(answer)), _) => {
                 let error = json!({ "code": code, "message": rejection.message });
                 answer.give(&json!({ "ok": false, "error": error }))
             }
-            (None, Some(place)) => {
+            (Asker::Client(None), Some(place)) => {
                 let details = Anything(json!({ "event": message.event, "code": code }));
                 notify(&place.socket, Severity::Error, rejection.message.clone(), Some(details))
             }
-            (None, None) => Ok(()),
+            (Asker::Client(None), None) => Ok(()),
         }
     }
 

@@ -10,13 +10,15 @@
 //!
 //! The hub knows who is in which room; the library's own rooms are not used.
 
+mod admin;
 mod client;
 mod message;
 mod outlet;
 mod transport;
 
 use std::{
-    sync::{Arc, Weak},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,14 +27,16 @@ use socketioxide::{
     ProtocolVersion, SocketIo, TransportType,
     extract::{SocketRef, TryData},
     handler::ConnectHandler,
+    socket::DisconnectReason,
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::transport::Transport;
 use self::{
+    admin::Admin,
     client::{Client, Guest},
     transport::{Limits, Link, Links},
 };
+pub use self::{admin::hash_password, transport::Transport};
 use super::{
     hub::{Hub, Standing},
     session::{Claim, Holder, Session, Sessions},
@@ -58,15 +62,40 @@ pub trait Words: Send + Sync + 'static {
     fn add(self: Arc<Self>, socket: &SocketRef, left: CancellationToken);
 }
 
+/// Rooms of a dialect's own that a socket is in; among its extensions, for those who look on.
+#[derive(Default)]
+pub struct MoreRooms(Mutex<BTreeSet<String>>);
+
+impl MoreRooms {
+    pub fn enter(&self, name: String) {
+        self.rooms().insert(name);
+    }
+
+    pub fn leave(&self, name: &str) {
+        self.rooms().remove(name);
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.rooms().iter().cloned().collect()
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// All Socket.IO clients of this process.
 pub struct Sockets {
     io: SocketIo,
     links: Arc<Links>,
+    /// Ends before the sockets do that it looks at.
+    admin: Mutex<Option<Admin>>,
 }
 
 /// Builds what answers `/socket.io/`, and the handle on all sockets.
 ///
 /// Events are told with `addresses` that are good from then on. Pages of other origins than `origins` may not connect.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the house, and there is one caller")]
 pub fn start(
     hub: Arc<Hub>,
     sessions: Arc<Sessions>,
@@ -75,6 +104,7 @@ pub fn start(
     addresses: Addresses,
     origins: &[String],
     settings: &config::Realtime,
+    admin_ui: &config::AdminUi,
 ) -> (Transport, Sockets) {
     let (service, io) = SocketIo::builder()
         .ping_interval(settings.ping_interval)
@@ -91,6 +121,8 @@ pub fn start(
         max_waiting: settings.max_buffered_bytes,
         stall: settings.stall_timeout,
     });
+    let trace = admin::trace(admin_ui);
+    let admin = admin::start(&io, hub.clone(), links.clone(), trace.clone(), admin_ui);
     let limits = client::Limits { queued_messages: settings.max_queued_messages };
     let connected = |socket: SocketRef| async move {
         if let Some(client) = socket.extensions.get::<Arc<Client>>() {
@@ -98,9 +130,9 @@ pub fn start(
         }
     };
     let apart = {
-        let (identity, words) = (identity.clone(), words.clone());
+        let (identity, words, trace) = (identity.clone(), words.clone(), trace.clone());
         move |socket: SocketRef, TryData(auth): TryData<Value>| {
-            let (identity, words) = (identity.clone(), words.clone());
+            let (identity, words, trace) = (identity.clone(), words.clone(), trace.clone());
             async move {
                 let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
                 let auth = auth.ok();
@@ -110,8 +142,11 @@ pub fn start(
                 identify(&identity, &credentials, link.as_ref()).await?;
                 let left = CancellationToken::new();
                 words.add(&socket, left.clone());
-                socket.on_disconnect(move || {
+                socket.on_disconnect(move |socket: SocketRef, reason: DisconnectReason| {
                     left.cancel();
+                    if let Some(trace) = &trace {
+                        trace.left(APART, socket.id, reason);
+                    }
                     std::future::ready(())
                 });
                 Ok::<(), &'static str>(())
@@ -120,7 +155,7 @@ pub fn start(
     };
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
         let (hub, sessions, addresses) = (hub.clone(), sessions.clone(), addresses.clone());
-        let (identity, words) = (identity.clone(), words.clone());
+        let (identity, words, trace) = (identity.clone(), words.clone(), trace.clone());
         async move {
             let link = socket.req_parts().extensions.get::<Arc<Link>>().cloned();
             let auth = auth.ok();
@@ -150,7 +185,7 @@ pub fn start(
                 link,
                 limits,
                 addresses,
-                Guest { caller, identity, left },
+                Guest { caller, identity, left, trace },
             );
             Ok::<(), &'static str>(())
         }
@@ -158,13 +193,14 @@ pub fn start(
     io.ns("/", connected.with(prepare));
     // Pages whose address of the server has a path connect there; they have the dialects' words alone.
     io.ns(APART, (|| std::future::ready(())).with(apart));
-    (Transport::new(service, links.clone(), origins.into()), Sockets { io, links })
+    (Transport::new(service, links.clone(), origins.into()), Sockets { io, links, admin: Mutex::new(admin) })
 }
 
 impl Sockets {
     /// Lets nobody in any more, and sends everybody away over a stretch of time, so that they come back by themselves
     /// to whoever serves then.
     pub async fn drain(&self, over: Duration) {
+        drop(self.admin.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.links.refuse();
         self.links.drain(over).await;
         // Those that are polling.

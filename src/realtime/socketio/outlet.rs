@@ -9,7 +9,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use socketioxide::{ProtocolVersion, SendError, SocketError, TransportType, extract::SocketRef};
 
-use super::transport::{Link, MARKER, Wire, begin_text};
+use super::{
+    admin::Trace,
+    transport::{Link, MARKER, Wire, begin_text},
+};
 use crate::{
     realtime::hub::{Events, Outlet, Progress, Sent, Told},
     store::{Addresses, Transient},
@@ -23,6 +26,8 @@ pub struct SocketOutlet {
     /// Its WebSocket, once what the library had queued is on it.
     wire: OnceLock<Arc<Wire>>,
     marked: AtomicBool,
+    /// Where messages are kept for those who look on.
+    trace: Option<Arc<Trace>>,
 }
 
 /// Where events go at the moment.
@@ -34,8 +39,13 @@ enum Way<'a> {
 }
 
 impl SocketOutlet {
-    pub fn new(socket: SocketRef, link: Option<Arc<Link>>, addresses: Addresses) -> SocketOutlet {
-        SocketOutlet { socket, link, addresses, wire: OnceLock::new(), marked: AtomicBool::new(false) }
+    pub fn new(
+        socket: SocketRef,
+        link: Option<Arc<Link>>,
+        addresses: Addresses,
+        trace: Option<Arc<Trace>>,
+    ) -> SocketOutlet {
+        SocketOutlet { socket, link, addresses, wire: OnceLock::new(), marked: AtomicBool::new(false), trace }
     }
 
     /// Makes ready for the first event, so that it need not wait.
@@ -83,8 +93,8 @@ impl SocketOutlet {
     }
 }
 
-impl Outlet for SocketOutlet {
-    fn send(&self, events: &Events) -> Sent {
+impl SocketOutlet {
+    fn pass(&self, events: &Events) -> Sent {
         match self.way() {
             Way::Wire(wire)
                 if wire
@@ -109,13 +119,39 @@ impl Outlet for SocketOutlet {
         }
     }
 
-    fn send_progress(&self, progress: &Progress) -> Sent {
+    fn pass_progress(&self, progress: &Progress) -> Sent {
         match self.way() {
             Way::Wire(wire) if wire.send_if_idle(progress.frames(encode_progress)) => Sent::All,
             Way::Wire(wire) if wire.is_shut() => Sent::Gone,
             Way::Wire(_) | Way::Between => Sent::Some(0),
             Way::Library => self.queue(progress.item.kind.wire_name(), &progress.item.payload),
         }
+    }
+}
+
+impl Outlet for SocketOutlet {
+    fn send(&self, events: &Events) -> Sent {
+        let sent = self.pass(events);
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_on()) {
+            let told = &events.item.events;
+            let taken = match sent {
+                Sent::All => told.len(),
+                Sent::Some(taken) => taken,
+                Sent::Gone => 0,
+            };
+            for event in &told[..taken] {
+                trace.told(self.socket.id, event, events.item.offset(event));
+            }
+        }
+        sent
+    }
+
+    fn send_progress(&self, progress: &Progress) -> Sent {
+        let sent = self.pass_progress(progress);
+        if let Some(trace) = self.trace.as_ref().filter(|_| sent == Sent::All) {
+            trace.progress(self.socket.id, &progress.item);
+        }
+        sent
     }
 
     fn flush(&self) {

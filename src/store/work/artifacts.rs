@@ -1,5 +1,7 @@
 //! Files that are stored with a job: what was asked about, and what its workers made.
 
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -23,7 +25,12 @@ impl StoredArtifact {
     /// objects for ever.
     pub fn key(job: JobId, name: &str) -> String {
         let unique = Uuid::now_v7().simple().to_string();
-        format!("jobs/{job}/artifacts/{unique}/{name}")
+        format!("{}{unique}/{name}", StoredArtifact::folder(job))
+    }
+
+    /// What the keys of a job's own files begin with.
+    pub fn folder(job: JobId) -> String {
+        format!("jobs/{job}/artifacts/")
     }
 }
 
@@ -54,15 +61,7 @@ impl Store {
             }
             None => {}
         }
-        let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM artifacts WHERE job_id = $1")
-            .bind(job.0)
-            .fetch_one(&mut *tx)
-            .await?;
-        let most = self.work.settings.max_artifacts;
-        if stored >= most {
-            let message = format!("Job {job} has {most} files, and no job may have more.");
-            return Err(Rejection::new(Code::TooMany, message).into());
-        }
+        self.refuse_too_many_files(&mut tx, job).await?;
         let event = ArtifactStored {
             name: name.to_owned(),
             url: blobs.addresses().plain(&artifact.key),
@@ -75,6 +74,61 @@ impl Store {
         let mut state = Working::new(record);
         state.tell(event.into());
         self.finish(tx, state).await.map(drop)
+    }
+
+    /// Notes an object that is stored already as a file of a job that has ended: what somebody made of its results. Nobody
+    /// is told, for no event follows a job's last. A file of that name before it is no longer found.
+    ///
+    /// # Errors
+    /// [`Code::JobAtWork`] while it has not ended; [`Code::TooMany`] for more files than a job may have. The object is
+    /// nobody's then.
+    pub async fn add_file_of_ended(
+        &self,
+        job: JobId,
+        name: &str,
+        artifact: Artifact,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let record = jobs::lock(&mut tx, job).await?;
+        if !record.job.status.is_ended() {
+            let message = format!("Job {job} has not ended; wait for its end.");
+            return Err(Rejection::new(Code::JobAtWork, message).into());
+        }
+        self.refuse_too_many_files(&mut tx, job).await?;
+        let key = artifact.key.clone();
+        rows::insert(&mut tx, job, &Row::Artifact(artifact)).await?;
+        self::name(&mut tx, job, name, &key).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn refuse_too_many_files(&self, tx: &mut PgConnection, job: JobId) -> Result<(), StoreError> {
+        let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM artifacts WHERE job_id = $1")
+            .bind(job.0)
+            .fetch_one(tx)
+            .await?;
+        let most = self.work.settings.max_artifacts;
+        if stored >= most {
+            let message = format!("Job {job} has {most} files, and no job may have more.");
+            return Err(Rejection::new(Code::TooMany, message).into());
+        }
+        Ok(())
+    }
+
+    /// The keys of the files that jobs have under a name.
+    pub async fn keys_of_files(
+        &self,
+        jobs: &[JobId],
+        name: &str,
+    ) -> Result<HashMap<JobId, String>, StoreError> {
+        let jobs: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
+        let rows: Vec<(Uuid, String)> =
+            sqlx::query_as("SELECT job_id, key FROM work_artifacts WHERE job_id = ANY($1) AND name = $2")
+                .bind(&jobs)
+                .bind(name)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows.into_iter().map(|(job, key)| (JobId(job), key)).collect())
     }
 
     /// The files of a job, by name; for one that was tried again those of its forerunner, too.

@@ -257,6 +257,7 @@ pub(crate) async fn succeed(
         lease_seconds: row.try_get("lease_seconds")?,
     };
     begin.write(tx, &mut state, &old.owner).await?;
+    credits::reserve_again(tx, &old.owner, from, to).await?;
     share_files(tx, from, to).await?;
     state.run(Command::Tell { what: format!("Job {from} is tried again") })?;
     Ok((state, kind))

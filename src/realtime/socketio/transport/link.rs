@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,10 +10,14 @@ use std::{
     time::Duration,
 };
 
+use chrono::Utc;
+
 use super::{
+    alias::Aliases,
     greeting::Greeting,
     wire::{Counters, Limits, Wire},
 };
+use crate::event::Timestamp;
 
 /// The close code of a server that restarts (RFC 6455's registry); clients come back at once.
 const RESTART: u16 = 1012;
@@ -23,6 +28,9 @@ const GAP: Duration = Duration::from_millis(2);
 /// An Engine.IO session: goes along with its first request, so that the socket finds its connection here.
 pub struct Link {
     number: u64,
+    /// The other end of the connection that opened it: its client, or a proxy.
+    pub peer: Option<SocketAddr>,
+    pub began: Timestamp,
     /// What the answer to its CONNECT is to carry.
     pub greeting: Arc<Greeting>,
     /// Events that the library holds for its next poll.
@@ -101,6 +109,17 @@ pub struct Links {
     refusing: AtomicBool,
     pub limits: Limits,
     pub counters: Arc<Counters>,
+    pub aliases: Arc<Aliases>,
+}
+
+/// How many sessions there are and were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub present: u64,
+    /// Of those: who has no WebSocket.
+    pub polling: u64,
+    /// Since the start.
+    pub begun: u64,
 }
 
 #[derive(Default)]
@@ -113,17 +132,20 @@ struct Table {
 impl Links {
     pub fn new(limits: Limits) -> Arc<Links> {
         let refusing = AtomicBool::new(false);
-        Arc::new(Links { table: Mutex::default(), refusing, limits, counters: Arc::default() })
+        let (counters, aliases) = (Arc::default(), Arc::default());
+        Arc::new(Links { table: Mutex::default(), refusing, limits, counters, aliases })
     }
 
     /// A session that begins.
-    pub fn begin(self: &Arc<Self>) -> Arc<Link> {
+    pub fn begin(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<Link> {
         let mut table = self.table();
         table.last_number += 1;
         let number = table.last_number;
         let link = Arc::new(Link {
             number,
-            greeting: Arc::default(),
+            peer,
+            began: Utc::now(),
+            greeting: Arc::new(Greeting::new(self.aliases.clone())),
             unpolled: AtomicUsize::new(0),
             state: Mutex::default(),
             links: Arc::downgrade(self),
@@ -135,6 +157,27 @@ impl Links {
     /// The session of this name, if it began by polling here.
     pub fn find(&self, sid: &str) -> Option<Arc<Link>> {
         self.table().by_sid.get(sid).and_then(Weak::upgrade)
+    }
+
+    /// Counts the sessions.
+    pub fn census(&self) -> Census {
+        let (links, begun) = {
+            let table = self.table();
+            let links: Vec<Arc<Link>> = table.all.values().filter_map(Weak::upgrade).collect();
+            (links, table.last_number)
+        };
+        // Not under the lock: the last one to let go of a link needs it.
+        let mut census = Census { begun, ..Census::default() };
+        for link in links {
+            match link.wire() {
+                None => census.polling += 1,
+                // The library keeps one for a while that was let into no namespace.
+                Some(wire) if wire.is_shut() => continue,
+                Some(_) => {}
+            }
+            census.present += 1;
+        }
+        census
     }
 
     /// Whether new sessions are refused.

@@ -2,9 +2,10 @@
 //!
 //! It answers WebSocket handshakes itself and hands the library a stream of its own ([`wire`]), through which the hub's
 //! frames go past the library; it inserts the `pid` into the answer to a CONNECT ([`greeting`]), also in polling
-//! bodies; it counts what is polled, so that the library's buffer is never full when a heartbeat is due; it holds an upgrade back until its first frame is there, for the library would lose the polling session of
+//! bodies, and gives sockets names that are no credentials ([`alias`]); it counts what is polled, so that the library's buffer is never full when a heartbeat is due; it holds an upgrade back until its first frame is there, for the library would lose the polling session of
 //! one that fails; and it refuses new sessions when the server is about to stop.
 
+mod alias;
 mod frame;
 mod greeting;
 mod link;
@@ -14,7 +15,8 @@ mod wire;
 use std::{
     convert::Infallible,
     io,
-    sync::Arc,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,6 +24,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
+    extract::ConnectInfo,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
 };
 use bytes::{Bytes, BytesMut};
@@ -34,6 +37,7 @@ use tower::Service;
 use crate::config::allows_origin;
 
 pub use self::{
+    alias::Aliases,
     frame::begin_text,
     link::{Link, Links},
     wire::{Limits, MARKER, Wire},
@@ -46,14 +50,17 @@ const MAX_FIRST_FRAME: usize = 256;
 /// Bytes that the kernel may hold for one client; it doubles them for its own needs.
 const SEND_BUFFER: usize = 256 * 1024;
 /// What a socket may want to know of the request that opened it. Others are not kept.
-const KEPT_HEADERS: [HeaderName; 6] = [
+const KEPT_HEADERS: [HeaderName; 7] = [
     header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     header::COOKIE,
     header::ORIGIN,
     header::USER_AGENT,
     header::FORWARDED,
+    FORWARDED_FOR,
 ];
+/// Whom proxies connect for, as most of them say it.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The library, around a router that answers 404 to what is not for it.
 type Sockets = SocketIoService<Router>;
@@ -104,7 +111,7 @@ impl Transport {
     /// Answers a WebSocket handshake; the connection begins when it was sent.
     fn accept(self, mut request: Request<Body>, sid: Option<String>) -> Response<Body> {
         let link = match &sid {
-            None => self.links.begin(),
+            None => self.links.begin(peer(&request)),
             Some(sid) => match self.links.find(sid) {
                 Some(link) => link,
                 None => return refusal(StatusCode::BAD_REQUEST, 1, "Session ID unknown"),
@@ -185,7 +192,7 @@ impl Transport {
 
     /// Opens a session that begins by polling.
     async fn open_polling(mut self, request: Request<Body>) -> Response<Body> {
-        let link = self.links.begin();
+        let link = self.links.begin(peer(&request));
         let opening = opening(&request, link.clone()).map(|()| Body::empty());
         let (parts, body) = self.call(opening).await.into_parts();
         let body = match axum::body::to_bytes(body, usize::MAX).await {
@@ -204,6 +211,9 @@ impl Transport {
     async fn poll(mut self, request: Request<Body>, sid: Option<String>) -> Response<Body> {
         let link = sid.as_deref().and_then(|sid| self.links.find(sid));
         let is_poll = request.method() == Method::GET;
+        if let (Some(_), false, Some(length)) = (&link, is_poll, length(&request)) {
+            self.links.counters.bytes_received.fetch_add(length, Ordering::Relaxed);
+        }
         let response = self.call(request).await;
         let Some(link) = link.filter(|_| is_poll) else { return response };
         let (mut parts, body) = response.into_parts();
@@ -213,6 +223,9 @@ impl Transport {
         };
         link.polled(polling::events(&body));
         let body = link.greeting.insert_into_body(&body).map_or(body, Bytes::from);
+        let counters = &self.links.counters;
+        counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        counters.packets_sent.fetch_add(polling::packets(&body).count() as u64, Ordering::Relaxed);
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         Response::from_parts(parts, Body::from(body))
     }
@@ -252,6 +265,16 @@ impl Asked {
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         Asked { websocket: value("transport") == Some("websocket"), sid: value("sid").map(str::to_owned) }
     }
+}
+
+/// Who is at the other end.
+fn peer<B>(request: &Request<B>) -> Option<SocketAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0)
+}
+
+/// The length of a body, as its sender says; the library reads no more.
+fn length<B>(request: &Request<B>) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The request that opens a session, as the socket keeps it. Everything in it is a fresh copy: slices of the HTTP
