@@ -3,10 +3,10 @@
 //! # The house
 //!
 //! ```text
-//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime ─▶ identity, pipeline } ─▶ store ─▶ { job, print ─▶ label ─▶ product } ─▶ event
+//! main ─▶ app ─▶ { dialects ─▶ http ─▶ realtime ─▶ identity, pipeline, webhooks } ─▶ store ─▶ { job, print ─▶ label ─▶ product } ─▶ event
 //! ```
 //!
-//! An arrow means "may import"; `config`, `metrics` and `process` are leaves that everybody may use. `dialects` may use `http`'s
+//! An arrow means "may import"; `config`, `guard`, `metrics` and `process` are leaves that everybody may use. `dialects` may use `http`'s
 //! state, for they are more routes, and `http`'s live doors (event streams, long-polls) hang on `realtime`'s hub, as
 //! the sockets do. Neither knows `pipeline`, nor it them: **they meet in the journal**. A test (`tests/it/tidy.rs`)
 //! holds this.
@@ -21,6 +21,8 @@
 //! | [`store`] | where state rests: the journal, the queue, the rows, the objects. The only SQL. |
 //! | [`identity`] | who calls: tokens, and API keys. |
 //! | [`pipeline`] | how work gets done: workers claim tasks; stages turn tasks into changes; tools reach the outside. |
+//! | [`webhooks`] | how programs elsewhere hear of it: signed deliveries with retries, out of the same journal. |
+//! | [`guard`] | which addresses that strangers name may be reached. |
 //! | [`realtime`] | how clients hear of it: the hub, sessions that outlive connections, Socket.IO with its Admin UI, and raw WebSockets with what each dialect makes of the journal. |
 //! | [`http`] | the live page, the native REST API under `/v1`, with event streams and long-polls, objects under `/cdn`, health, and the contracts as documents. |
 //! | [`dialects`] | existing frontends: their REST shapes and their words on sockets, one file or folder each. |
@@ -62,12 +64,12 @@
 //! * Nobody learns of a job that is somebody else's, through any door, list, broadcast or object; a job's owner is the
 //!   caller that made it.
 //! * No task is claimed of a job that is paused, or that waits because its owner has enough jobs at work.
-//! * Locks in the database are taken in one order: an owner's slots, a schedule or a project, a job's row, its tasks, the
-//!   head of the journal.
+//! * Locks in the database are taken in one order: an owner's slots, a schedule or a project, a job's row, its tasks,
+//!   webhooks, the head of the journal.
 //! * No object goes that a row names, and none stays that no row names: removing a job lists its objects in the same
 //!   transaction, and they are removed afterwards.
-//! * Nothing that a stranger names is asked for but through the guard ([`pipeline::tools::guard`]), be it by the crawler
-//!   or Chromium.
+//! * Nothing that a stranger names is asked for but through the guard ([`guard`]), be it by the crawler,
+//!   Chromium or webhooks.
 //! * No queue without a bound, no outside program without a time limit, none that outlives this process.
 //! * A refusal is a row of [`job::Code`]; a setting is a line of `config/default.toml`.
 //!
@@ -86,6 +88,7 @@ pub mod app;
 pub mod config;
 pub mod dialects;
 pub mod event;
+pub mod guard;
 pub mod http;
 pub mod identity;
 pub mod job;
@@ -97,3 +100,4 @@ pub mod process;
 pub mod product;
 pub mod realtime;
 pub mod store;
+pub mod webhooks;

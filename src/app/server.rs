@@ -27,6 +27,7 @@ use crate::{
     config::{self, AdminMode, Config, MetricsAccess, Signed},
     dialects::{self, novel_tool},
     event::{Ask, Kind},
+    guard::Guard,
     http,
     http::{Api, Contracts, DemoShop, Live, Numbers, Page, Pictures, Shell},
     identity::Identity,
@@ -44,6 +45,7 @@ use crate::{
         Blobs, Store, StoreError,
         embedded::{Durability, EmbeddedError, Postgres},
     },
+    webhooks::{self, Deliverer},
 };
 
 /// Where the demo shop is mounted.
@@ -64,6 +66,8 @@ const SCHEDULES_ROUND: Duration = Duration::from_secs(2);
 const WORK_ROUND: Duration = Duration::from_secs(1);
 /// Shorter secrets than HS256's own length are warned of.
 const SHORT_SECRET: usize = 32;
+/// How long the name of a new webhook's host is asked for.
+const LOOK_UP: Duration = Duration::from_secs(3);
 /// How often the embedded database is looked at.
 const WATCH_DATABASE: Duration = Duration::from_millis(500);
 
@@ -89,6 +93,7 @@ pub struct Server {
     interrupt_work: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     work: Option<JoinHandle<()>>,
+    deliveries: Option<JoinHandle<()>>,
     stream: AbortOnDropHandle<()>,
     sessions: AbortOnDropHandle<()>,
     revocations: AbortOnDropHandle<()>,
@@ -142,6 +147,7 @@ impl Server {
         let store = store.with_jobs_per_owner(config.pipeline.jobs_per_owner).with_work(config.work.clone());
         store.put_templates(&Context::builtin_templates()).await?;
         if postgres.is_some() {
+            store.take_over_webhooks().await?;
             let taken = store.take_over().await?;
             if taken > 0 {
                 tracing::info!(tasks = taken, "work that was under way when the server stopped goes on");
@@ -154,7 +160,12 @@ impl Server {
         let (hub, stream) = Hub::start(store.clone(), announcements, &config.realtime).await?;
         let (sessions, session_keeper) =
             Sessions::start(store.clone(), hub.clone(), config.realtime.recover_for);
-        let retention = tokio::spawn(tidy_up(store.clone(), blobs.clone(), config.database.clone()));
+        let retention = tokio::spawn(tidy_up(
+            store.clone(),
+            blobs.clone(),
+            config.database.clone(),
+            config.webhooks.keep_failed,
+        ));
         let retention = AbortOnDropHandle::new(retention);
         let (identity, revocations) = Identity::start(store.clone(), &config.auth).await?;
         let stop_rooms = CancellationToken::new();
@@ -188,6 +199,9 @@ impl Server {
         let alone = listen::bind(&config.metrics.listen).await.context("metrics.listen")?;
         let numbers_at: Vec<SocketAddr> = alone.iter().filter_map(|l| l.local_addr().ok()).collect();
         let serve_numbers = tokio::spawn(serve_numbers(alone, numbers.clone(), stop_http.clone()));
+        let deliverer =
+            Deliverer::open(store.clone(), blobs.addresses().clone(), config.webhooks.clone()).await?;
+        let webhooks = routes_of(&deliverer, &config.webhooks);
         let schedules = AbortOnDropHandle::new(tokio::spawn(keep_schedules(store.clone(), limits)));
         let work_leases = AbortOnDropHandle::new(tokio::spawn(keep_work(store.clone())));
         let api = Api {
@@ -210,6 +224,7 @@ impl Server {
             page: Page::new(blobs.addresses()),
             demo_shop: config.server.demo_shop.then(|| Arc::new(demo(&local))),
             contracts,
+            webhooks,
             look: context.clone().map(look),
         };
         let dialects = dialects::routes(&raw_sockets, blobs.addresses(), config.novel_tool);
@@ -232,6 +247,7 @@ impl Server {
             let worker = Worker::new(context, (&config.pipeline).into());
             tokio::spawn(worker.run(stop_work.clone(), interrupt_work.clone()))
         });
+        let deliveries = config.webhooks.enabled.then(|| tokio::spawn(deliverer.run(stop_work.clone())));
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|address| address.to_string()).collect();
         let http =
@@ -252,6 +268,7 @@ impl Server {
             interrupt_work,
             http,
             work,
+            deliveries,
             stream,
             sessions: session_keeper,
             revocations,
@@ -297,8 +314,15 @@ impl Server {
                     None => std::future::pending().await,
                 }
             };
+            let deliveries = async {
+                match &mut self.deliveries {
+                    Some(deliveries) => deliveries.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = stop => None,
+                ended = deliveries => Some(anyhow!("the deliveries of webhooks ended: {ended:?}")),
                 ended = &mut self.http => Some(anyhow!("the HTTP server ended: {ended:?}")),
                 ended = &mut self.stream => Some(anyhow!("the stream of events ended: {ended:?}")),
                 ended = work => Some(anyhow!("the workers ended: {ended:?}")),
@@ -340,6 +364,11 @@ impl Server {
             () = hurry => HURRY,
         };
         self.stop_http.cancel();
+        if let Some(deliveries) = &mut self.deliveries {
+            // What is not answered by then is sent once more by whoever comes next.
+            let _ = timeout(patience.min(self.grace), &mut *deliveries).await;
+            deliveries.abort();
+        }
         self.http.abort();
         self.interrupt_work.cancel();
         if let Some(work) = self.work.filter(|work| !work.is_finished()) {
@@ -409,6 +438,32 @@ fn look(context: Arc<Context>) -> http::Look {
     })
 }
 
+/// Those who deliver webhooks, for the routes.
+fn routes_of(deliverer: &Arc<Deliverer>, settings: &config::Webhooks) -> http::Webhooks {
+    let guard = Guard::new(settings.allow_origins.clone());
+    let deliverer = deliverer.clone();
+    http::Webhooks {
+        check: Arc::new(move |url| {
+            let guard = guard.clone();
+            Box::pin(async move {
+                // A name server that does not answer says nothing against the name; each delivery asks again.
+                let looked = timeout(LOOK_UP, webhooks::may_be_told(&guard, &url)).await;
+                looked.unwrap_or(Ok(()))
+            })
+        }),
+        ping: Arc::new(move |webhook| {
+            let deliverer = deliverer.clone();
+            Box::pin(async move {
+                let attempt = deliverer.ping(&webhook).await?;
+                Some(http::Pinged { status: attempt.status, error: attempt.error })
+            })
+        }),
+        message_id: webhooks::message_id,
+        max_per_owner: settings.max_per_owner,
+        secret_overlap: settings.secret_overlap,
+    }
+}
+
 fn demo_shop_of(local: &Url) -> Url {
     let mut url = local.clone();
     url.set_path(&format!("{DEMO_SHOP}/"));
@@ -463,7 +518,7 @@ async fn watch_database(postgres: Option<&Postgres>) {
 }
 
 /// Removes what is too old now and then, and what is left of removed jobs in the object store.
-async fn tidy_up(store: Store, blobs: Blobs, settings: config::Database) {
+async fn tidy_up(store: Store, blobs: Blobs, settings: config::Database, keep_failed: Duration) {
     let shortest = [settings.keep_events, settings.keep_jobs, settings.keep_idempotency_keys]
         .into_iter()
         .filter(|keep| !keep.is_zero())
@@ -474,7 +529,7 @@ async fn tidy_up(store: Store, blobs: Blobs, settings: config::Database) {
     objects.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let (what, done) = tokio::select! {
-            _ = rounds.tick() => ("rows", forget(&store, &settings).await),
+            _ = rounds.tick() => ("rows", forget(&store, &settings, keep_failed).await),
             _ = objects.tick() => ("objects", store.delete_objects(&blobs).await),
         };
         match done {
@@ -485,8 +540,12 @@ async fn tidy_up(store: Store, blobs: Blobs, settings: config::Database) {
     }
 }
 
-async fn forget(store: &Store, settings: &config::Database) -> Result<u64, StoreError> {
-    let mut gone = store.forget_keys().await?;
+async fn forget(
+    store: &Store,
+    settings: &config::Database,
+    keep_failed: Duration,
+) -> Result<u64, StoreError> {
+    let mut gone = store.forget_keys().await? + store.forget_failed_deliveries(keep_failed).await?;
     if !settings.keep_events.is_zero() {
         gone += store.forget_events(settings.keep_events).await?;
     }
@@ -576,6 +635,9 @@ fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
         tracing::warn!(
             "the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses"
         );
+    }
+    for origin in &config.webhooks.allow_origins {
+        tracing::warn!(%origin, "webhooks.allow_origins lets webhooks reach this origin although it may be private or plain http");
     }
     if config.admin_ui.enabled && config.admin_ui.mode == AdminMode::Development {
         tracing::warn!(

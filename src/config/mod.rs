@@ -4,6 +4,7 @@
 //! nearest one. Each module takes only its own section.
 
 mod admin_ui;
+mod durations;
 mod origins;
 
 use std::{
@@ -44,6 +45,7 @@ pub struct Config {
     pub pipeline: Pipeline,
     pub work: Work,
     pub novel_tool: NovelTool,
+    pub webhooks: Webhooks,
     pub crawler: Crawler,
     pub browser: Browser,
     pub ocr: Ocr,
@@ -257,6 +259,25 @@ pub struct NovelTool {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Webhooks {
+    pub enabled: bool,
+    pub allow_origins: Vec<Url>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    #[serde(with = "durations")]
+    pub retry: Vec<Duration>,
+    pub in_flight: usize,
+    pub in_flight_per_endpoint: usize,
+    pub max_per_owner: i64,
+    #[serde(with = "humantime_serde")]
+    pub secret_overlap: Duration,
+    #[serde(with = "humantime_serde")]
+    pub keep_failed: Duration,
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Crawler {
     pub allow_origins: Vec<Url>,
     pub user_agent: String,
@@ -453,6 +474,19 @@ impl Config {
             ("work.max_waiting", self.work.max_waiting.max(0) as u64, 1, 10_000_000),
             ("work.max_artifact", self.work.max_artifact as u64, 1, 5_000_000_000),
             ("work.max_artifacts", self.work.max_artifacts.max(0) as u64, 1, 10_000),
+            ("webhooks.timeout in seconds", self.webhooks.timeout.as_secs(), 1, 30),
+            ("the number of webhooks.retry", self.webhooks.retry.len() as u64, 0, 50),
+            ("webhooks.in_flight", self.webhooks.in_flight as u64, 1, 1_000),
+            (
+                "webhooks.in_flight_per_endpoint",
+                self.webhooks.in_flight_per_endpoint as u64,
+                1,
+                self.webhooks.in_flight as u64,
+            ),
+            ("webhooks.max_per_owner", self.webhooks.max_per_owner.max(0) as u64, 1, 1_000),
+            ("webhooks.secret_overlap in seconds", self.webhooks.secret_overlap.as_secs(), 0, 30 * 86_400),
+            ("webhooks.keep_failed in seconds", self.webhooks.keep_failed.as_secs(), 60, 365 * 86_400),
+            ("webhooks.poll_interval in ms", self.webhooks.poll_interval.as_millis() as u64, 10, 60_000),
             // Buckets take signatures for a week at the most.
             ("objects.sign_for in seconds", self.objects.sign_for.as_secs(), 60, 5 * 86_400),
             ("objects.max_derived", self.objects.max_derived, 1_000_000, 1_000_000_000_000),

@@ -19,6 +19,7 @@ mod schedules;
 mod server;
 mod trace;
 mod transform;
+mod webhooks;
 mod work;
 
 use std::{
@@ -45,6 +46,7 @@ pub use page::Page;
 pub use pictures::{Pictures, Readable};
 pub use reader::Live;
 pub use server::{Shell, serve, serve_numbers};
+pub use webhooks::{Pinged, Webhooks};
 
 use crate::{
     config::{self, LabelList},
@@ -89,6 +91,7 @@ pub struct Api {
     pub demo_shop: Option<Arc<DemoShop>>,
     /// What is served as it is.
     pub contracts: Contracts,
+    pub webhooks: Webhooks,
     /// Looks at a shop; `None` where jobs are not worked on.
     pub look: Option<Look>,
 }
@@ -131,6 +134,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(contracts::typescript))
         .routes(routes!(contracts::json_schema))
         .routes(routes!(contracts::client))
+        .merge(webhooks::routes())
         .merge(work::routes())
         .route("/cdn/{*key}", get(objects::get))
 }

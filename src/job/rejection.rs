@@ -15,6 +15,8 @@ pub enum Code {
     AlreadyRetried,
     KeyReused,
     ScheduleNotFound,
+    WebhookNotFound,
+    AddressRefused,
     UnknownKind,
     PrefixTaken,
     ArtifactNotFound,
@@ -49,6 +51,8 @@ impl Code {
         Code::AlreadyRetried,
         Code::KeyReused,
         Code::ScheduleNotFound,
+        Code::WebhookNotFound,
+        Code::AddressRefused,
         Code::UnknownKind,
         Code::PrefixTaken,
         Code::ArtifactNotFound,
@@ -98,6 +102,8 @@ impl Code {
             Code::AlreadyRetried => ("already_retried", 409, true),
             Code::KeyReused => ("idempotency_key_reused", 409, false),
             Code::ScheduleNotFound => ("schedule_not_found", 404, false),
+            Code::WebhookNotFound => ("webhook_not_found", 404, false),
+            Code::AddressRefused => ("address_refused", 400, false),
             Code::UnknownKind => ("unknown_kind", 400, false),
             Code::PrefixTaken => ("prefix_taken", 409, false),
             Code::ArtifactNotFound => ("artifact_not_found", 404, false),
@@ -161,6 +167,12 @@ impl Rejection {
     pub fn schedule_not_found(id: impl fmt::Display) -> Rejection {
         let message = format!("There is no schedule {id}; GET /v1/schedules lists the schedules.");
         Rejection::new(Code::ScheduleNotFound, message)
+    }
+
+    /// No webhook has this id.
+    pub fn webhook_not_found(id: impl fmt::Display) -> Rejection {
+        let message = format!("There is no webhook {id}; GET /v1/webhooks lists the webhooks.");
+        Rejection::new(Code::WebhookNotFound, message)
     }
 }
 

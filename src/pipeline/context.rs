@@ -17,12 +17,12 @@ use super::{
         browser::{self, BrowserPool, BrowserSettings},
         crawler::{self, CrawlError, CrawlLimits, Detected, Reader},
         fetch::{FetchError, FetchLimits, Fetcher},
-        guard::{Guard, GuardProxy, ProxyLimits},
         ocr::{OcrEngine, OcrError},
     },
 };
 use crate::{
     config::Config,
+    guard::{Guard, GuardProxy, ProxyLimits},
     job::JobConfig,
     label::{AUTOMATIC, LabelData, LabelRenderer, LabelTemplate, choose},
     product::{

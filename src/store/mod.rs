@@ -36,6 +36,7 @@ mod slots;
 mod tasks;
 mod templates;
 pub mod verify;
+mod webhooks;
 mod work;
 
 use std::{
@@ -76,6 +77,10 @@ pub use schedules::{NewSchedule, Schedule, ScheduleChange};
 pub use sessions::{Resumed, Room, RoomChanges};
 pub use tasks::{Claimed, CompanyItem, Lease, NewTask, ReadItem, TaskState};
 pub use templates::{Template, TemplateName};
+pub use webhooks::{
+    Delivery, NewWebhook, Resend, Resent, Settled, Verdict, Webhook, WebhookChange, WebhookSecret,
+    WebhookState,
+};
 pub use work::{
     Answered, ClaimedWork, Kind as WorkKind, KindChange, NewWork, RequestKey, StoredArtifact, WorkFilter,
     WorkLease, WorkOutcome, WorkRecord, WorkSort,

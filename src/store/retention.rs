@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Blobs, BlobsError, Store, StoreError, jobs};
+use super::{Blobs, BlobsError, Store, StoreError, jobs, webhooks};
 use crate::job::{Code, JobId, Rejection};
 
 /// Jobs whose events go in one transaction.
@@ -33,6 +33,7 @@ impl Store {
             if jobs.is_empty() {
                 return Ok(forgotten);
             }
+            webhooks::hand_over(&mut tx, &jobs).await?;
             let (removed, last): (i64, Option<i64>) = sqlx::query_as(
                 "WITH gone AS (
                      DELETE FROM events USING jobs
@@ -224,6 +225,7 @@ async fn remove(tx: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
         let message = format!("Job {id} has not ended; cancel it first.");
         return Err(Rejection::new(Code::JobAtWork, message).into());
     }
+    webhooks::hand_over(tx, &[id.0]).await?;
     sqlx::query(
         "UPDATE artifacts SET job_id = heir.job_id
          FROM (SELECT DISTINCT ON (uses.key) uses.key, uses.job_id

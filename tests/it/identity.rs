@@ -75,7 +75,7 @@ pub fn of(sub: &str) -> String {
 }
 
 /// The status and body of a request of somebody; of nobody in particular without a token.
-async fn call(
+pub async fn call(
     server: &Running,
     who: Option<&str>,
     method: &str,

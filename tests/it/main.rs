@@ -43,6 +43,7 @@ mod tidy;
 mod transcript_queue;
 mod transcripts;
 mod verify;
+mod webhooks;
 mod websockets;
 mod whole_job;
 mod work;

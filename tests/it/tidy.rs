@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Each folder with what it may import from the crate, besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("event", &["job"]),
     ("job", &["event"]),
     ("product", &[]),
@@ -15,21 +15,23 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("metrics", &[]),
     ("process", &[]),
+    ("guard", &[]),
     ("store", &["job", "event", "product"]),
     ("identity", &["store", "job", "event"]),
     ("realtime", &["identity", "store", "job", "event"]),
     ("pipeline", &["store", "label", "job", "event", "product"]),
+    ("webhooks", &["store", "job", "event"]),
     ("http", &["realtime", "identity", "store", "job", "event"]),
     ("dialects", &["http", "realtime", "identity", "store", "print", "label", "job", "event", "product"]),
     (
         "app",
         &[
-            "http", "dialects", "realtime", "identity", "pipeline", "store", "print", "label", "job",
-            "event", "product",
+            "http", "dialects", "realtime", "identity", "pipeline", "webhooks", "store", "print", "label",
+            "job", "event", "product",
         ],
     ),
 ];
-const LEAVES: [&str; 3] = ["config", "metrics", "process"];
+const LEAVES: [&str; 4] = ["config", "guard", "metrics", "process"];
 const PURE: [&str; 5] = ["event", "job", "label", "print", "product"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

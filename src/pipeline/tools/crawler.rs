@@ -934,12 +934,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::pipeline::tools::{
-        fetch::tests::fetcher,
+    use crate::{
         guard::{
             GuardProxy,
             tests::{serve, url},
         },
+        pipeline::tools::fetch::tests::fetcher,
     };
 
     type Pages = HashMap<String, Answer>;

@@ -1,4 +1,4 @@
-//! Gets one page from the web, within bounds, and only through the [guard's proxy](super::guard).
+//! Gets one page from the web, within bounds, and only through the [guard's proxy](crate::guard).
 
 use std::{io::Read as _, sync::Arc, time::Duration};
 
@@ -7,9 +7,9 @@ use reqwest::{Response, redirect::Policy};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{
-    guard::{FAILED_HEADER, Guard, GuardProxy, REFUSED_HEADER, Reason, Refused, ResolveError, refused},
-    polite::Hosts,
+use super::polite::Hosts;
+use crate::guard::{
+    FAILED_HEADER, Guard, GuardProxy, REFUSED_HEADER, Reason, Refused, ResolveError, refused,
 };
 
 /// The bounds of a [`Fetcher`].
@@ -395,7 +395,7 @@ pub(super) mod tests {
     use futures_util::{StreamExt, stream};
 
     use super::*;
-    use crate::pipeline::tools::guard::{
+    use crate::guard::{
         ProxyLimits,
         tests::{serve, url},
     };

@@ -8,7 +8,6 @@ pub mod company;
 pub mod crawler;
 pub mod fetch;
 pub mod fields;
-pub mod guard;
 pub mod ocr;
 pub mod page;
 pub mod polite;

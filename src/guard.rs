@@ -1,8 +1,8 @@
-//! The one door to the web: which addresses a job may reach, and the forward proxy that holds Chromium and the
-//! HTTP client to it.
+//! The one door to the web: which addresses that a stranger names may be reached, and the forward proxy that holds
+//! Chromium and the HTTP clients to it.
 //!
-//! Whoever submits a job names the addresses that this server visits, so a job must not be a way into the
-//! server's own network. A look at the URL is not enough (a public name may resolve to a private address, and to
+//! Whoever submits a job or makes a webhook names the addresses that this server visits, so neither must be a way into
+//! the server's own network. A look at the URL is not enough (a public name may resolve to a private address, and to
 //! another one a moment later), nor is interception inside the browser (WebSockets pass it). So everything goes
 //! through [`GuardProxy`], which resolves the name itself, vets every address and dials exactly what it vetted.
 
@@ -127,7 +127,8 @@ impl Guard {
         self.lookup(url, self.trusts(url)).await
     }
 
-    fn trusts(&self, url: &Url) -> bool {
+    /// Whether an address is of an origin that may be visited although it is private.
+    pub fn trusts(&self, url: &Url) -> bool {
         self.allowed.iter().any(|allowed| allowed.origin() == url.origin())
     }
 
@@ -165,7 +166,7 @@ impl Guard {
     }
 }
 
-pub(super) fn refused(host: Option<&str>, reason: Reason) -> Refused {
+pub fn refused(host: Option<&str>, reason: Reason) -> Refused {
     Refused { host: shortened(host), reason }
 }
 
@@ -557,7 +558,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub mod tests {
     use std::sync::Mutex;
 
     use axum::{Router, routing::any};
