@@ -38,6 +38,7 @@ mod retention;
 mod socketio;
 mod stock_client;
 mod support;
+mod telemetry;
 mod templates;
 mod tidy;
 mod transcript_queue;

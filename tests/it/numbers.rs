@@ -96,7 +96,7 @@ fn queries(of: &Value, found: &mut Vec<String>) {
 }
 
 /// Holds the dashboard to the numbers of a server on which something happened, both ways.
-fn the_dashboard_shows(numbers: &Numbers) {
+pub fn the_dashboard_shows(numbers: &Numbers) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/grafana/jobcast.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let mut found = Vec::new();
