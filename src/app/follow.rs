@@ -722,6 +722,7 @@ Completed: Screws
   not matched  0
   labels       1
   time         8.4 s
+  page         http://127.0.0.1:3001/#/jobs/01890a5d-ac96-774b-bcce-b302099a8057
   job          http://127.0.0.1:3001/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057
   pictures     http://127.0.0.1:3001/cdn/label.png
 "

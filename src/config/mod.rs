@@ -609,15 +609,15 @@ mod tests {
             ("JOBCAST__REALTIME__PING_INTERVAL", "10s"),
             ("JOBCAST__SERVER__LISTEN", "127.0.0.1:1,127.0.0.1:2"),
             ("JOBCAST__OCR__LANGUAGES", "deu"),
-            ("DATABASE_URL", "postgres://u:secret@h/d"),
+            ("DATABASE_URL", "postgres://u:hush-hush@h/d"),
             ("UNRELATED", "x"),
         ])
         .unwrap();
         assert_eq!(config.realtime.ping_interval, Duration::from_secs(10));
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!(config.ocr.languages, "deu");
-        assert_eq!(config.database.url, "postgres://u:secret@h/d");
-        assert!(!format!("{config:?}").contains("secret"));
+        assert_eq!(config.database.url, "postgres://u:hush-hush@h/d");
+        assert!(!format!("{config:?}").contains("hush-hush"));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::{
 
 /// Where anybody may look: the page, whether the server lives, what it can do. Who may read the numbers, their handler
 /// says.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 12] = [
     "/",
+    "/livez",
     "/health",
     "/healthz",
     "/readyz",

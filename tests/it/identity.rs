@@ -460,7 +460,7 @@ async fn a_token_or_key_that_is_no_good_is_refused_at_every_door_with_the_reason
     assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"jobcast\"");
     assert_eq!(code(&answer(response).await.1), "unauthenticated");
     assert_eq!(RawClient::refused(&server.base, &json!({})).await, "unauthenticated");
-    for open in ["/healthz", "/readyz", "/openapi.json", "/docs/"] {
+    for open in ["/livez", "/healthz", "/readyz", "/openapi.json", "/docs/"] {
         assert_eq!(server.http.get(server.url(open)).send().await.unwrap().status(), 200, "{open}");
     }
 
