@@ -34,6 +34,7 @@ pub enum BenchArgs {
     )]
     Fanout(Single<fanout::Args>),
     /// Everybody connects and joins at once.
+    #[command(after_help = "Example:\n  jobcast bench storm")]
     Storm(Single<storm::Args>),
     /// Connections break all the time, and the server is killed with signal 9 in the middle.
     #[command(
@@ -41,12 +42,16 @@ pub enum BenchArgs {
     )]
     Jitter(Single<jitter::Args>),
     /// SIGTERM under a crowd, and a new process when the old one has ended.
+    #[command(after_help = "Example:\n  jobcast bench redeploy --server node")]
     Redeploy(Single<redeploy::Args>),
     /// Memory of the server for each websocket that says nothing.
+    #[command(after_help = "Example:\n  jobcast bench idle")]
     Idle(Single<idle::Args>),
     /// Durable appends, and from the commit to the client (Jobcast only).
+    #[command(after_help = "Example:\n  jobcast bench append")]
     Append(Single<append::Args>),
     /// A client asks for the whole past of a long job (Jobcast only).
+    #[command(after_help = "Example:\n  jobcast bench latejoin")]
     Latejoin(Single<latejoin::Args>),
     /// All existing frontends at once on one server, and the label printer alone: who was told what, and how soon (Jobcast
     /// only).
@@ -60,10 +65,13 @@ pub enum BenchArgs {
     )]
     Pipeline(PipelineArgs),
     /// Draws labels as PNG and PDF, without a server.
+    #[command(after_help = "Example:\n  jobcast bench labels")]
     Labels(LabelsArgs),
     /// A price list into a database of its own: by COPY, by arrays and row by row, and from a file (Jobcast only).
+    #[command(after_help = "Example:\n  jobcast bench import")]
     Import(ImportArgs),
     /// Labels on print sheets as one PDF: time and memory (no server).
+    #[command(after_help = "Example:\n  jobcast bench sheets")]
     Sheets(SheetsArgs),
     /// Every scenario on Jobcast, on Node's socket.io and on a bare websocket, as a table.
     #[command(
@@ -72,6 +80,7 @@ pub enum BenchArgs {
     )]
     Compare(CompareArgs),
     /// Jobcast as a server under test: `serve` without workers, and the control routes.
+    #[command(after_help = "Example:\n  jobcast bench target --help")]
     Target(TargetArgs),
 }
 
