@@ -31,8 +31,8 @@ const STATUS: usize = 14;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a server may be away while jobs are watched.
 const PATIENCE: u32 = 60;
-/// Jobs that are watched at once; lines for more would not fit a screen.
-const WATCHED: u32 = 50;
+/// Jobs that are watched at once: as many as one answer of the server has.
+const WATCHED: u32 = 500;
 
 /// A job of the list, as much of it as a line shows.
 #[derive(Debug, Deserialize)]
@@ -263,7 +263,11 @@ impl Bars {
     fn show(&mut self, jobs: &[Listed]) {
         let (rows, columns) = self.term.size();
         let room = usize::from(rows).saturating_sub(3).max(1);
-        let running: Vec<&Listed> = jobs.iter().filter(|job| !job.is_ended()).collect();
+        let mut running: Vec<&Listed> = jobs.iter().filter(|job| !job.is_ended()).collect();
+        // What is at work before what waits, however many have come since.
+        running.sort_by_key(|job| (job.started_at.is_none(), job.created_at));
+        let at_work = running.iter().filter(|job| job.started_at.is_some()).count();
+        let waiting = running.len() - at_work;
         self.bars.retain(|id, bar| {
             let stays = running.iter().take(room).any(|job| job.id == *id);
             if !stays {
@@ -288,8 +292,8 @@ impl Bars {
         let more = running.len().saturating_sub(room);
         self.foot.set_message(match (running.len(), more) {
             (0, _) => "no job runs; this goes on watching, Ctrl-C ends it".to_owned(),
-            (running, 0) => format!("{running} running"),
-            (running, more) => format!("{running} running, {more} more than fit here"),
+            (_, 0) => format!("{at_work} at work, {waiting} waiting"),
+            (_, more) => format!("{at_work} at work, {waiting} waiting; {more} more than fit here"),
         });
     }
 
