@@ -11,7 +11,7 @@ use chrono::Utc;
 use console::{Term, measure_text_width, style, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{
@@ -43,10 +43,7 @@ pub struct Listed {
     pub status: String,
     pub progress: u8,
     #[serde(default)]
-    pub kind: Option<String>,
-    #[serde(default)]
     pub step: Option<String>,
-    pub owner: String,
     #[serde(default)]
     pub queue_position: Option<i64>,
     #[serde(default)]
@@ -77,29 +74,18 @@ impl Listed {
     fn words(&self) -> String {
         match (&self.error, &self.step, self.queue_position) {
             (Some(error), ..) => clean(error),
-            (None, _, Some(place)) => format!("{}. in its owner's queue", place),
+            (None, _, Some(place)) => format!("{place}. in its owner's queue"),
             (None, Some(step), None) if !self.is_ended() => clean(step),
             _ => String::new(),
         }
     }
 }
 
-/// A page of the list, its jobs as they came.
+/// A page of the list, as `GET /v1/jobs` answers it.
 #[derive(Deserialize)]
 pub struct List {
-    pub jobs: Vec<Box<RawValue>>,
+    pub jobs: Vec<Listed>,
     pub total: u64,
-}
-
-impl List {
-    /// Reads what `GET /v1/jobs` answers.
-    ///
-    /// # Errors
-    /// When it is no list of jobs.
-    pub fn read(answer: &Value) -> serde_json::Result<(Vec<Listed>, u64)> {
-        let jobs: Vec<Listed> = Deserialize::deserialize(&answer["jobs"])?;
-        Ok((jobs, answer["total"].as_u64().unwrap_or_default()))
-    }
 }
 
 /// Writes one line a job.
@@ -167,7 +153,7 @@ pub async fn watch(base: &Remote, json: bool) -> anyhow::Result<()> {
         match client::jobs(base, &[("limit", WATCHED.to_string())]).await {
             Ok(answer) => {
                 away = 0;
-                let (jobs, _) = List::read(&answer)?;
+                let List { jobs, .. } = List::deserialize(&answer)?;
                 let raw = answer["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
                 for (job, raw) in jobs.iter().zip(raw) {
                     let is_new = known
@@ -330,7 +316,7 @@ mod tests {
     }
 
     fn printed(jobs: &[Value], wide: usize) -> String {
-        let (jobs, _) = List::read(&json!({ "jobs": jobs, "total": 2 })).unwrap();
+        let List { jobs, .. } = List::deserialize(json!({ "jobs": jobs, "total": 2 })).unwrap();
         let mut out = Vec::new();
         let base = Url::parse("http://user:secret@127.0.0.1:3001/").unwrap().into();
         print(&mut out, &base, &jobs, wide).unwrap();

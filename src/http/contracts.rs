@@ -14,13 +14,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::{
     Api,
+    cached::{is_known, tag},
     error::{Error, ErrorBody, Named},
-    objects::names_tag,
 };
 use crate::{
     event::contract,
@@ -109,8 +108,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 impl Document {
     fn new(body: impl Into<Bytes>, content_type: &'static str) -> Document {
         let body = body.into();
-        let tag = Sha256::digest(&body).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-        Document { body, content_type, tag: format!("\"{tag}\"") }
+        Document { tag: tag(&body), body, content_type }
     }
 
     fn script(name: &str, body: Vec<u8>) -> Document {
@@ -121,8 +119,7 @@ impl Document {
 
     /// The document, or that the one which is known is the same.
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|given| names_tag(given, &self.tag));
-        let mut response = match known {
+        let mut response = match is_known(headers, &self.tag) {
             true => StatusCode::NOT_MODIFIED.into_response(),
             false => {
                 ([(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type))], self.body.clone())

@@ -3,7 +3,7 @@
 use axum::{
     Json as Answer,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -117,9 +117,7 @@ pub async fn submit(
 /// 201 with a job and its `Location`.
 pub(super) async fn created(api: &Api, id: JobId) -> Result<Response, Error> {
     let job = shown(api, id).await?;
-    let location =
-        HeaderValue::try_from(format!("/v1/jobs/{id}")).map_err(|_| Rejection::job_not_found(id))?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], job).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/v1/jobs/{id}"))], job).into_response())
 }
 
 /// One job as it is now.

@@ -1,6 +1,7 @@
 //! The live page at `/`, the native REST API under `/v1` with its live doors, objects, health: every route on one screen.
 
 mod about;
+mod cached;
 mod caller;
 mod contracts;
 mod error;
@@ -35,6 +36,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use about::DemoShop;
+pub use cached::is_known;
 pub use caller::{Caller, Refuse};
 pub use contracts::Contracts;
 pub use error::{ErrorBody, Json, body_rejection, internal, objects_failed};

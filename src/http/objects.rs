@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
+    cached::is_known,
     caller::Caller,
     error::Error,
     pictures::{missing, no_object},
@@ -239,7 +240,7 @@ async fn serve(
 ) -> Result<Response<Body>, Rejection> {
     let tag = format!("\"{}\"", &shown.sha256);
     let about = About { tag: &tag, max_age: api.max_age, kept, download };
-    if headers.get_all(header::IF_NONE_MATCH).iter().any(|given| names_tag(given, &tag)) {
+    if is_known(headers, &tag) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         about.describe(response.headers_mut(), shown);
         return Ok(response);
@@ -375,14 +376,6 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }
-}
-
-pub(super) fn names_tag(given: &HeaderValue, tag: &str) -> bool {
-    given.to_str().is_ok_and(|list| {
-        list.split(',')
-            .map(|entry| entry.trim().trim_start_matches("W/"))
-            .any(|entry| entry == tag || entry == "*")
-    })
 }
 
 #[derive(Debug, PartialEq)]

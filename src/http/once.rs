@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     job::{Code, Rejection},
-    store::OnceKey,
+    store::{OnceKey, hexadecimal},
 };
 
 /// Both spellings; clients send either.
@@ -43,7 +43,7 @@ pub(super) fn fingerprint(parts: &[&Value]) -> String {
         sha256.update(text.len().to_be_bytes());
         sha256.update(text);
     }
-    sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&sha256.finalize())
 }
 
 /// JSON with its keys in order.

@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use flate2::{Compression, write::GzEncoder};
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::{
     Api,
+    cached::{self, is_known},
     error::{Error, ErrorBody, Named},
 };
 use crate::{
@@ -134,16 +134,15 @@ fn send(page: &Page, file: &'static File, headers: &HeaderMap) -> Response {
     let bytes = file.newest();
     let (gzip, etag) = match &bytes {
         Cow::Borrowed(_) => {
-            let made = file.made.get_or_init(|| Made { gzip: zip(file.bytes), etag: etag(file.bytes) });
+            let made =
+                file.made.get_or_init(|| Made { gzip: zip(file.bytes), etag: cached::tag(file.bytes) });
             (accepts_gzip(headers).then_some(&made.gzip), made.etag.clone())
         }
-        Cow::Owned(bytes) => (None, etag(bytes)),
+        Cow::Owned(bytes) => (None, cached::tag(bytes)),
     };
     // Another encoding is another representation.
-    let etag = if gzip.is_some() { format!("\"{etag}-gz\"") } else { format!("\"{etag}\"") };
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut known = known.flat_map(|list| list.split(',')).map(|one| one.trim().trim_start_matches("W/"));
-    let is_known = known.any(|one| one == etag || one == "*");
+    let etag = if gzip.is_some() { format!("{}-gz\"", etag.trim_end_matches('"')) } else { etag };
+    let is_known = is_known(headers, &etag);
     let mut response = match (is_known, gzip) {
         (true, _) => StatusCode::NOT_MODIFIED.into_response(),
         (false, Some(gzip)) => {
@@ -194,10 +193,6 @@ fn zip(bytes: &[u8]) -> Vec<u8> {
     // Writing to memory does not fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
-}
-
-fn etag(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use axum::{
     Json as Answer,
     extract::{FromRequestParts, State},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
@@ -93,8 +93,7 @@ pub async fn create(
         overlap: body.overlap,
     };
     let made = api.store.create_schedule(new, &api.limits).await?;
-    let location = HeaderValue::try_from(format!("/v1/schedules/{}", made.id))
-        .map_err(|_| Rejection::schedule_not_found(made.id))?;
+    let location = format!("/v1/schedules/{}", made.id);
     let body = Answer(describe(&made));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json as Answer,
     extract::{FromRequestParts, Query, State, rejection::QueryRejection},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::future::BoxFuture;
@@ -173,8 +173,7 @@ pub async fn create(
         enabled: body.enabled.unwrap_or(true),
     };
     let made = api.store.create_webhook(new, api.webhooks.max_per_owner).await?;
-    let location = HeaderValue::try_from(format!("/v1/webhooks/{}", made.id))
-        .map_err(|_| Rejection::webhook_not_found(made.id))?;
+    let location = format!("/v1/webhooks/{}", made.id);
     let secret = made.secret.reveal();
     let mut shown = describe(&WebhookState { webhook: made, pending: 0, pending_since: None, failed: 0 });
     shown["secret"] = secret.into();

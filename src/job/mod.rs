@@ -25,7 +25,7 @@ pub use ids::JobId;
 pub use match_options::MatchOptions;
 pub use plan::{Phase, Plan, Stage};
 pub use rejection::{Code, Rejection};
-pub use request::{JobRequest, RequestLimits};
+pub use request::{JobRequest, Order, RequestLimits};
 pub use schedule::{Overlap, Timing};
 pub use view::JobView;
 pub use work::{Report, merge_patch};

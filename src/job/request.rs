@@ -97,6 +97,27 @@ impl JobRequest {
     }
 }
 
+/// What may be asked of a job that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+}
+
+impl Order {
+    /// As it stands in the paths of `/v1`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Order::Cancel => "cancel",
+            Order::Pause => "pause",
+            Order::Resume => "resume",
+            Order::Retry => "retry",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

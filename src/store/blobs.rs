@@ -410,6 +410,7 @@ fn counted<T>(
     answer
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes as they stand in names and tags.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

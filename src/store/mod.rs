@@ -54,7 +54,7 @@ pub use addresses::{Addresses, Denied, Showing, disposition};
 pub use articles::{
     Article, ArticleQuery, ArticleRow, ArticleSort, ArticleStats, ArticleUpdate, ArticlesUpdated,
 };
-pub use blobs::{Artifact, Blobs, BlobsError, Object};
+pub use blobs::{Artifact, Blobs, BlobsError, Object, hexadecimal};
 pub use change::{Change, Changed, Settle};
 pub use companies::{Company, CompanyCounts, CompanyRow, Outcome};
 pub use credits::{Credits, Final, Finalized, LedgerLine, OVERDRAFT, Reserve};

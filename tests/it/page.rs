@@ -1,40 +1,15 @@
 //! The live page in headless Chromium, against this server; its reducer and its timeline alone.
 
-use std::{path::Path, process::Stdio, time::Duration};
-
-use tokio::process::Command;
+use std::time::Duration;
 
 use crate::{
-    support::{Running, heavy},
+    support::{Running, heavy, node_tests},
     workers::{taking_tokens, token},
 };
 
-/// The longest that the browser's tests may take.
-const BROWSER: Duration = Duration::from_secs(240);
-
-/// Runs a file of tests with Node, and shows what it says if one fails.
-async fn node(file: &str, environment: &[(&str, &str)]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
-    assert!(
-        folder.join("node_modules/playwright-core/package.json").exists(),
-        "what drives the browser is not installed; run `make test`, which installs it"
-    );
-    let run = Command::new("node")
-        .args(["--test", file])
-        .envs(environment.iter().copied())
-        .current_dir(&folder)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(BROWSER, run).await.expect("the browser's tests end").unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("# fail 0") && !said.contains("# pass 0"), "{said}");
-}
-
 #[tokio::test]
 async fn what_the_page_makes_of_events_is_right_at_every_seq() {
-    node("fold.test.mjs", &[]).await;
+    node_tests("page", "fold.test.mjs", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +31,7 @@ async fn the_live_page_shows_jobs_as_they_are_and_were_to_everybody() {
         ("JOBCAST_WORKER", &worker),
         ("JOBCAST_TOKEN", &somebody),
     ];
-    node("page.test.mjs", &environment).await;
+    node_tests("page", "page.test.mjs", &environment).await;
     server.stop().await;
     closed.stop().await;
 }

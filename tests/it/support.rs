@@ -1,6 +1,6 @@
 //! What the tests stand on: a fresh database each, and the real server on port 0.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
 
 use jobcast::{
     app::{Server, listen},
@@ -14,7 +14,9 @@ use jobcast::{
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     net::{TcpSocket, TcpStream},
+    process::Command,
     sync::{OnceCell, mpsc},
+    time::timeout,
 };
 use url::Url;
 use uuid::Uuid;
@@ -246,4 +248,27 @@ pub fn milliseconds(mut durations: Vec<Duration>) -> String {
     durations.sort_unstable();
     let at = |share: f64| durations[((durations.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", at(0.5), at(0.99), at(1.0))
+}
+
+/// The longest that tests in a browser may take.
+const BROWSER: Duration = Duration::from_secs(240);
+
+/// Runs a file of tests in a folder of `tests` with Node, and shows what it says if one fails.
+pub async fn node_tests(folder: &str, file: &str, environment: &[(&str, &str)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    assert!(
+        folder.join("node_modules/playwright-core/package.json").exists(),
+        "what drives the browser is not installed; run `make test`, which installs it"
+    );
+    let run = Command::new("node")
+        .args(["--test", file])
+        .envs(environment.iter().copied())
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(BROWSER, run).await.expect("the browser's tests end").unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("# fail 0") && !said.contains("# pass 0"), "{said}");
 }

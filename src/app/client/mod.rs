@@ -29,7 +29,7 @@ use url::Url;
 pub use follower::{Follower, News, Told};
 pub use remote::Remote;
 pub(super) use rest::shown;
-pub use rest::{Order, PriceListJob, Spreadsheet, import, job, jobs, order, submit, submit_with_price_list};
+pub use rest::{PriceListJob, Spreadsheet, import, job, jobs, order, submit, submit_with_price_list};
 
 use crate::job::Code;
 use packet::{Opening, Packet};

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use url::{Url, form_urlencoded};
 
 use super::{ClientError, Remote};
-use crate::job::JobId;
+use crate::job::{JobId, Order};
 
 /// Time for one call, and for one that carries a price list.
 const CALL: Duration = Duration::from_secs(60);
@@ -122,27 +122,6 @@ pub async fn job(base: &Remote, id: JobId) -> Result<Value, ClientError> {
 pub async fn jobs(base: &Remote, query: &[(&str, String)]) -> Result<Value, ClientError> {
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
     call(base, base.request(Method::GET, &format!("v1/jobs?{query}"))?.timeout(CALL)).await
-}
-
-/// What can be asked of a job that there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    Cancel,
-    Pause,
-    Resume,
-    Retry,
-}
-
-impl Order {
-    /// As it stands in the API's paths.
-    pub fn word(self) -> &'static str {
-        match self {
-            Order::Cancel => "cancel",
-            Order::Pause => "pause",
-            Order::Resume => "resume",
-            Order::Retry => "retry",
-        }
-    }
 }
 
 /// Asks something of a job, and returns the job as it is then; of one that had ended and is retried, the new one.

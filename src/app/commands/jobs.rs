@@ -7,14 +7,15 @@ use std::{
 
 use clap::{Args, Subcommand};
 use console::Term;
+use serde::Deserialize as _;
 
 use super::submit::ServerArgs;
 use crate::{
     app::{
-        client::{self, Order, Remote},
-        overview::{self, List},
+        client::{self, ClientError},
+        overview::{self, List, Listed},
     },
-    job::JobId,
+    job::{JobId, Order},
 };
 
 /// Columns of a line where nobody looks at a terminal.
@@ -91,7 +92,7 @@ async fn list(args: JobsArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (jobs, total) = List::read(&answer)?;
+    let List { jobs, total } = List::deserialize(&answer)?;
     overview::print(&mut out, &server, &jobs, width())?;
     match jobs.len() as u64 {
         0 => eprintln!("There are no such jobs; `jobcast submit` starts one."),
@@ -101,41 +102,27 @@ async fn list(args: JobsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(named: Named, order: Order) -> anyhow::Result<ExitCode> {
-    let server = named.server.remote();
+/// What the server refuses of one job does not keep it from the next.
+async fn ask(Named { jobs, server }: Named, order: Order) -> anyhow::Result<ExitCode> {
+    let remote = server.remote();
     let mut code = ExitCode::SUCCESS;
-    for job in named.jobs {
-        match ask_one(&server, job, order, named.server.json).await? {
-            Ok(()) => {}
-            Err(error) => {
+    for job in jobs {
+        let answer = match client::order(&remote, job, order).await {
+            Ok(answer) => answer,
+            Err(error @ ClientError::Refused { .. }) => {
                 eprintln!("{job}: {error}");
                 code = ExitCode::FAILURE;
+                continue;
             }
+            Err(error) => return Err(error.into()),
+        };
+        let mut out = io::stdout().lock();
+        match server.json {
+            true => writeln!(out, "{answer}")?,
+            false => overview::print(&mut out, &remote, &[Listed::deserialize(&answer)?], width())?,
         }
     }
     Ok(code)
-}
-
-/// What the server refuses of one job does not keep it from the next; the outer error is that it cannot be asked at all.
-async fn ask_one(
-    server: &Remote,
-    job: JobId,
-    order: Order,
-    json: bool,
-) -> anyhow::Result<Result<(), client::ClientError>> {
-    let answer = match client::order(server, job, order).await {
-        Ok(answer) => answer,
-        Err(error @ client::ClientError::Refused { .. }) => return Ok(Err(error)),
-        Err(error) => return Err(error.into()),
-    };
-    let mut out = io::stdout().lock();
-    if json {
-        writeln!(out, "{answer}")?;
-    } else {
-        let (jobs, _) = List::read(&serde_json::json!({ "jobs": [answer] }))?;
-        overview::print(&mut out, server, &jobs, width())?;
-    }
-    Ok(Ok(()))
 }
 
 fn width() -> usize {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     http::{Api, Caller, REPLAYED, internal, once_key},
     product::price_list::{self, Limits, PriceList},
-    store::{ListedRow, NewImport, OnceKey, StoreError, Submitted},
+    store::{ListedRow, NewImport, OnceKey, StoreError, Submitted, hexadecimal},
 };
 
 /// Fields of a start. Each option may stand here or in `config`, and in a form as text.
@@ -142,10 +142,7 @@ async fn answer(api: &Api, made: Submitted, message: String) -> Result<Response,
 
 /// The key of a repeatable start, with the fingerprint of the fields and the spreadsheet.
 fn once(headers: &HeaderMap, form: &Form) -> Result<Option<OnceKey>, Refusal> {
-    let file = form.file.as_ref().map(|file| {
-        let sha256 = Sha256::digest(&file.bytes);
-        json!([file.name, sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>()])
-    });
+    let file = form.file.as_ref().map(|file| json!([file.name, hexadecimal(&Sha256::digest(&file.bytes))]));
     let fields = Value::Object(form.fields.clone());
     Ok(once_key(headers, &[&json!("POST /api/automation/start"), &fields, &json!(file)])?)
 }

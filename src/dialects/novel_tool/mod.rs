@@ -64,7 +64,7 @@ pub fn routes(limits: config::NovelTool) -> OpenApiRouter<Api> {
         .routes(routes!(history::duplicate))
         .routes(routes!(sheets::export))
         .routes(routes!(sheets::export_entry))
-        .routes(routes!(settings::settings, settings::put_settings, settings::post_settings))
+        .routes(routes!(settings::settings, settings::change_settings))
         .route_layer(from_fn_with_state(limits::Limits::new(limits), limits::limit));
     let (routes, document) = routes.split_for_parts();
     OpenApiRouter::with_openapi(document).merge(routes.method_not_allowed_fallback(answer::no_method).into())

@@ -59,31 +59,15 @@ async fn keep(api: &Api, caller: &Caller, changes: &Map<String, Value>) -> Resul
     Ok(Json(json!({ "message": "Settings saved", "settings": all })))
 }
 
-/// Changes the settings.
+/// Changes the settings; pages of the first generation `PUT` them.
 #[utoipa::path(
-    post, path = "/api/v1/settings", tag = "novel tool", request_body = Value,
+    method(post, put), path = "/api/v1/settings", tag = "novel tool", request_body = Value,
     responses(
         (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
         (status = 503, body = Error),
     ),
 )]
-pub async fn post_settings(
-    caller: Caller,
-    State(api): State<Api>,
-    Body(changes): Body<Map<String, Value>>,
-) -> Result<Json<Value>, Refusal> {
-    keep(&api, &caller, &changes).await
-}
-
-/// The same, as pages of the first generation send it.
-#[utoipa::path(
-    put, path = "/api/v1/settings", tag = "novel tool", request_body = Value,
-    responses(
-        (status = 200, body = Value), (status = 400, body = Error), (status = 413, body = Error),
-        (status = 503, body = Error),
-    ),
-)]
-pub async fn put_settings(
+pub async fn change_settings(
     caller: Caller,
     State(api): State<Api>,
     Body(changes): Body<Map<String, Value>>,

@@ -19,14 +19,14 @@ use tracing::Instrument as _;
 
 use super::{
     admin::Trace,
-    message::{Answer, Arguments, Asked, Order, Wish},
+    message::{Answer, Arguments, Asked, Wish},
     outlet::SocketOutlet,
     transport::Link,
 };
 use crate::{
     event::{Anything, Ask, Event, Severity, SystemNotification},
     identity::Identity,
-    job::{Code, JobId, Principal, Rejection, Scope},
+    job::{Code, JobId, Order, Principal, Rejection, Scope},
     metrics::{self, numbers},
     realtime::{
         hub::{ClientId, Hub, Standing},

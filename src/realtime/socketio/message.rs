@@ -20,7 +20,7 @@ use socketioxide::{
 
 use crate::{
     event::Ask,
-    job::{Code, JobId, Rejection},
+    job::{Code, JobId, Order, Rejection},
     realtime::hub::{Door, Past},
 };
 
@@ -111,15 +111,6 @@ pub enum Wish {
     },
     /// A `pong`.
     Ping,
-}
-
-/// What a client may have done to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    Cancel,
-    Pause,
-    Resume,
-    Retry,
 }
 
 impl Wish {

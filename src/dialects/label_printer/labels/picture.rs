@@ -27,7 +27,7 @@ use super::{
     shape::QrCodeBody,
 };
 use crate::{
-    http::{Api, Caller},
+    http::{Api, Caller, is_known},
     label::{self, Drawing, LabelData, LabelError, LabelRenderer, LabelTemplate},
     print::JoinError,
     product::ProductFacts,
@@ -256,15 +256,6 @@ fn answer(tag: &str, picture: Option<Picture>) -> Response {
         }
     }
     response
-}
-
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|given| given.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .any(|given| matches!(given.trim().trim_start_matches("W/"), given if given == tag || given == "*"))
 }
 
 /// A label as a picture of its full size.
