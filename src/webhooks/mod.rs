@@ -184,7 +184,7 @@ impl Deliverer {
         let verdict = attempt.verdict(delivery.attempts, &self.settings.retry);
         let settled = self
             .store
-            .settle_delivery(webhook, delivery.position, &verdict, attempt.status, &attempt.error)
+            .settle_delivery(webhook, delivery, &verdict, attempt.status, &attempt.error)
             .await?;
         if let Settled::Disabled(reason) = &settled {
             tracing::info!(webhook = %webhook.id, reason, "a webhook was disabled");

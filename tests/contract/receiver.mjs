@@ -4,6 +4,7 @@
 //   in   {"secret": "whsec_…"}                 what it verifies with
 //        {"answers": {"job:failed": [500, 0]}} the next answers to messages of a type; 0 is none at all, else it is 200
 //        {"headers": {"retry-after": "1"}}     sent with every answer that is no success
+//        {"hold": true}                        says what it gets, and answers after the next order
 //   out  {"port": 1234} · {"id", "type", "body", "verified", "why", "status"}
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
@@ -13,6 +14,8 @@ const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 let secret;
 let answers = {};
 let headers = {};
+let hold = false;
+let held = [];
 
 const server = createServer((request, response) => {
   const chunks = [];
@@ -29,8 +32,12 @@ const server = createServer((request, response) => {
     const status = answers[body.type]?.shift() ?? 200;
     say({ id: request.headers["webhook-id"], type: body.type, body, verified: why === "", why, status });
     if (status === 0) return;
-    response.writeHead(status, status < 300 ? {} : { location: "/elsewhere", ...headers });
-    response.end("{}");
+    const answer = () => {
+      response.writeHead(status, status < 300 ? {} : { location: "/elsewhere", ...headers });
+      response.end("{}");
+    };
+    if (hold) held.push(answer);
+    else answer();
   });
 });
 server.listen(0, "127.0.0.1", () => say({ port: server.address().port }));
@@ -40,6 +47,8 @@ for await (const line of createInterface({ input: process.stdin })) {
   secret = command.secret ?? secret;
   answers = command.answers ?? answers;
   headers = command.headers ?? headers;
+  hold = command.hold ?? false;
+  for (const answer of held.splice(0)) answer();
   say({ ready: true });
 }
 process.exit(0);

@@ -361,19 +361,30 @@ async fn what_a_receiver_does_not_take_is_tried_again_given_up_listed_and_sent_a
     })
     .await;
 
-    // Any range once more, with the same ids.
+    // Any range once more, with the same ids; and again, although its answer is still to come.
     let events = journal(&server, who, &first).await;
-    let last = events.len();
-    let range = json!({ "jobId": first, "fromSeq": 2, "toSeq": last });
-    let (_, resent) = call(&server, who, "POST", &format!("{path}/resend"), Some(&range)).await;
-    assert_eq!(resent, json!({ "events": 1, "nextPosition": null }));
+    let range = json!({ "jobId": first, "fromSeq": 2, "toSeq": events.len() });
+    let once_more = async || {
+        let (_, resent) = call(&server, who, "POST", &format!("{path}/resend"), Some(&range)).await;
+        assert_eq!(resent, json!({ "events": 1, "nextPosition": null }));
+    };
+    receiver.order(json!({ "hold": true })).await;
+    once_more().await;
     let again = receiver.next().await;
     assert_eq!((&*again.name, &again.body["jobId"]), ("job:completed", &json!(first)));
-    let range = json!({ "fromPosition": events.keys().next(), "toPosition": events.keys().last() });
-    let (_, resent) = call(&server, who, "POST", &format!("{path}/resend"), Some(&range)).await;
+    once_more().await;
+    receiver.order(json!({ "hold": false })).await;
+    assert_eq!(receiver.next().await.id, again.id);
+    let all = json!({ "fromPosition": events.keys().next(), "toPosition": events.keys().last() });
+    let (_, resent) = call(&server, who, "POST", &format!("{path}/resend"), Some(&all)).await;
     assert_eq!(resent["events"], 2);
-    let ids: BTreeSet<String> = receiver.take(2).await.into_iter().map(|got| got.id).collect();
+    // A slow machine may have taken the answer that was held for none at all.
+    let mut ids = BTreeSet::new();
+    while ids.len() < 2 {
+        ids.insert(receiver.next().await.id);
+    }
     assert_eq!(ids, [got[0].id.clone(), again.id].into());
+    wait_for("nothing to wait", async || (shown().await["pending"] == 0).then_some(())).await;
 
     // One that is gone is told nothing more; what waits is kept.
     receiver.order(json!({ "answers": { "job:created": [410] } })).await;
@@ -388,8 +399,7 @@ async fn what_a_receiver_does_not_take_is_tried_again_given_up_listed_and_sent_a
     let mut told = BTreeSet::new();
     while told.len() < 2 {
         let got = receiver.next().await;
-        assert_eq!(got.body["jobId"], *fourth);
-        if got.status == 200 {
+        if got.status == 200 && got.body["jobId"] == *fourth {
             told.insert(got.name);
         }
     }

@@ -37,6 +37,8 @@ pub struct Delivery {
     pub kind: String,
     pub payload: Box<RawValue>,
     pub happened_at: Timestamp,
+    /// How often it was asked for again, when it was read. [`Store::settle_delivery`] compares.
+    pub asked: i32,
     /// Attempts so far.
     pub attempts: i32,
     pub first_attempt_at: Option<Timestamp>,
@@ -136,27 +138,31 @@ impl Store {
         rows.iter().map(delivery).collect()
     }
 
-    /// Writes down how an attempt at a delivery went.
+    /// Writes down how an attempt at a delivery went. One that was asked for again meanwhile is left as it is, to be sent
+    /// once more: the attempt was under way before.
     pub async fn settle_delivery(
         &self,
         webhook: &Webhook,
-        position: i64,
+        delivery: &Delivery,
         verdict: &Verdict,
         status: Option<u16>,
         error: &str,
     ) -> Result<Settled, StoreError> {
         if matches!(verdict, Verdict::Delivered) {
-            let done = sqlx::query(
+            let held: bool = sqlx::query_scalar(
                 "WITH held AS (UPDATE webhooks SET delivered = delivered + 1, last_delivered_at = now()
-                               WHERE id = $1 AND fence = $2 RETURNING id)
-                 DELETE FROM webhook_deliveries USING held WHERE webhook_id = held.id AND position = $3",
+                               WHERE id = $1 AND fence = $2 RETURNING id),
+                      done AS (DELETE FROM webhook_deliveries USING held
+                               WHERE webhook_id = held.id AND position = $3 AND asked = $4)
+                 SELECT EXISTS (SELECT FROM held)",
             )
             .bind(webhook.id)
             .bind(webhook.fence)
-            .bind(position)
-            .execute(&self.pool)
+            .bind(delivery.position)
+            .bind(delivery.asked)
+            .fetch_one(&self.pool)
             .await?;
-            return Ok(if done.rows_affected() == 0 { Settled::Fenced } else { Settled::Done });
+            return Ok(if held { Settled::Done } else { Settled::Fenced });
         }
         let (pause, state) = match verdict {
             Verdict::Again(pause) => (*pause, "pending"),
@@ -175,25 +181,27 @@ impl Store {
         if held.rows_affected() == 0 {
             return Ok(Settled::Fenced);
         }
-        sqlx::query(
+        let written = sqlx::query(
             "UPDATE webhook_deliveries SET attempts = attempts + 1, state = $3,
                     due_at = now() + make_interval(secs => $4),
                     first_attempt_at = coalesce(first_attempt_at, now()), last_attempt_at = now(),
                     last_status = $5, last_error = $6
-             WHERE webhook_id = $1 AND position = $2",
+             WHERE webhook_id = $1 AND position = $2 AND asked = $7",
         )
         .bind(webhook.id)
-        .bind(position)
+        .bind(delivery.position)
         .bind(state)
         .bind(pause.as_secs_f64())
         .bind(status.map(i32::from))
         .bind(error)
+        .bind(delivery.asked)
         .execute(&mut *tx)
         .await?;
+        let asked_again = written.rows_affected() == 0;
         let why = match verdict {
             Verdict::Gone => Some("The receiver answered 410: it wants nothing more.".to_owned()),
             // Nothing else got through either, since this one was tried first.
-            Verdict::GivenUp if silent_since(&mut tx, webhook.id, position).await? => {
+            Verdict::GivenUp if !asked_again && silent_since(&mut tx, webhook.id, delivery.position).await? => {
                 Some(format!("Nothing was delivered for the whole time of the retries; at last: {error}"))
             }
             _ => None,
@@ -275,7 +283,8 @@ impl Store {
              FROM webhooks AS hook JOIN jobs ON jobs.owner = hook.owner JOIN events AS e ON e.job_id = jobs.id
              WHERE hook.id = $1 AND {range} AND {WANTED} ORDER BY e.position LIMIT $5
              ON CONFLICT (webhook_id, position) DO UPDATE
-             SET state = 'pending', attempts = 0, first_attempt_at = NULL, due_at = now()
+             SET state = 'pending', attempts = 0, first_attempt_at = NULL, due_at = now(),
+                 asked = webhook_deliveries.asked + 1
              RETURNING position"
         );
         let mut positions: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
@@ -354,6 +363,7 @@ fn delivery(row: &PgRow) -> Result<Delivery, StoreError> {
         kind: row.try_get("kind")?,
         payload: payload.0,
         happened_at: row.try_get("happened_at")?,
+        asked: row.try_get("asked")?,
         attempts: row.try_get("attempts")?,
         first_attempt_at: row.try_get("first_attempt_at")?,
         last_attempt_at: row.try_get("last_attempt_at")?,
