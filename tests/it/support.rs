@@ -269,6 +269,7 @@ pub async fn node_tests(folder: &str, file: &str, environment: &[(&str, &str)]) 
         .output();
     let output = timeout(BROWSER, run).await.expect("the browser's tests end").unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("# fail 0") && !said.contains("# pass 0"), "{said}");
 }
