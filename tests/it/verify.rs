@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     process::{Process, free_port},
-    support::{address, config, database, folder, planned_job},
+    support::{address, config, database, empty_database, folder, planned_job},
 };
 
 /// A database and a folder of objects, to be damaged.
@@ -363,7 +363,7 @@ async fn the_command_says_what_it_found_to_people_and_to_scripts() {
 
 #[tokio::test]
 async fn the_command_makes_nothing_where_nothing_is() {
-    let (folder, empty) = (folder(), database().await);
+    let (folder, empty) = (folder(), empty_database().await);
     let (code, _, said) = run(&[], folder.path(), None).await;
     assert!(code == 1 && said.contains("there is no database in"), "{said}");
     assert!(!folder.path().join("postgres").exists());
