@@ -15,21 +15,44 @@ use axum::{
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config, http::Api, job::Rejection, realtime::websocket::RawSockets, store::Addresses};
+use crate::{
+    config,
+    event::contract::Channel,
+    http::Api,
+    job::Rejection,
+    realtime::websocket::{Dialect as _, RawSockets},
+    store::Addresses,
+};
 
-/// The routes of every dialect. To drop one, delete its folder and its line.
-pub fn routes(
-    sockets: &RawSockets,
-    addresses: &Addresses,
-    novel_tool: config::NovelTool,
-) -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .merge(plain::routes(sockets, addresses))
-        .merge(transcript_queue::routes(sockets))
-        .merge(domain_scraper::routes(sockets))
-        .merge(project_agents::routes(sockets))
-        .merge(novel_tool::routes(novel_tool))
-        .merge(label_printer::routes())
+/// What of the server dialects stand on.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    pub sockets: &'a RawSockets,
+    pub addresses: &'a Addresses,
+    pub novel_tool: config::NovelTool,
+}
+
+/// What a dialect brings: its routes, and its raw WebSocket's contract if it has one.
+type Brings = (fn(Ground) -> OpenApiRouter<Api>, Option<fn() -> Channel>);
+
+/// Every dialect. To drop one, delete its folder and its line.
+const DIALECTS: [Brings; 6] = [
+    (|on| plain::routes(on.sockets, on.addresses), Some(plain::Plain::channel)),
+    (|on| transcript_queue::routes(on.sockets), Some(transcript_queue::Transcripts::channel)),
+    (|on| domain_scraper::routes(on.sockets), Some(domain_scraper::Scraper::channel)),
+    (|on| project_agents::routes(on.sockets), Some(project_agents::socket::ProjectAgents::channel)),
+    (|on| novel_tool::routes(on.novel_tool), None),
+    (|_| label_printer::routes(), None),
+];
+
+/// The routes of every dialect.
+pub fn routes(ground: Ground) -> OpenApiRouter<Api> {
+    DIALECTS.iter().fold(OpenApiRouter::new(), |all, (routes, _)| all.merge(routes(ground)))
+}
+
+/// The raw WebSockets of every dialect that has one.
+pub fn sockets() -> Vec<Channel> {
+    DIALECTS.iter().filter_map(|(_, channel)| *channel).map(|channel| channel()).collect()
 }
 
 /// What stands behind `/api/` in the label printer's paths.

@@ -5,6 +5,7 @@
 
 mod agents;
 mod answer;
+mod contract;
 pub mod socket;
 
 use std::sync::Arc;
