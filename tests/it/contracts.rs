@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     compat::everything_that_may_happen,
-    support::{Running, address, config, database, folder, soon},
+    support::{Running, address, database, folder, quiet_config, soon},
     transcripts::{Spoken, all_spoken},
 };
 
@@ -55,8 +55,7 @@ async fn check(arguments: &[&str], input: &str) -> (Vec<String>, String) {
 
 #[tokio::test]
 async fn the_parser_of_asyncapi_takes_the_sockets_contract() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.server.public_url = "https://jobs.example.com/below".into();
     let server = Running::start(config).await;
     let answer = server.http.get(server.url("/asyncapi.json")).send().await.unwrap();
@@ -268,8 +267,7 @@ async fn a_page_in_typescript_compiles_and_one_with_a_misspelt_event_does_not() 
 #[tokio::test]
 async fn contracts_and_the_client_are_kept_until_they_change_and_open_to_all() {
     let bundle = programs().join("node_modules/socket.io-client/dist/socket.io.js");
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.auth.anonymous = false;
     config.server.client_bundle = bundle.clone();
     let server = Running::start(config).await;
