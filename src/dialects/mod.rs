@@ -1,5 +1,6 @@
 //! Existing frontends: one folder each with its REST shapes and its words, on top of the same jobs and journal.
 
+mod detail;
 pub mod domain_scraper;
 pub mod label_printer;
 pub mod novel_tool;
@@ -7,18 +8,13 @@ pub mod plain;
 pub mod project_agents;
 pub mod transcript_queue;
 
-use axum::{
-    Json,
-    http::{StatusCode, Uri},
-    response::{IntoResponse, Response},
-};
-use serde_json::json;
+use axum::{http::Uri, response::Response};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     config,
     event::contract::Channel,
-    http::Api,
+    http::{Api, status},
     job::Rejection,
     realtime::websocket::{Dialect as _, RawSockets},
     store::Addresses,
@@ -74,10 +70,7 @@ const LABEL_PRINTER: [&str; 10] = [
 pub fn refuse(uri: &Uri, rejection: &Rejection) -> Option<Response> {
     let path = uri.path();
     let first = path.strip_prefix("/api/").and_then(|rest| rest.split('/').next());
-    let detail = || {
-        let status = StatusCode::from_u16(rejection.code.http_status()).unwrap_or(StatusCode::FORBIDDEN);
-        (status, Json(json!({ "detail": rejection.message }))).into_response()
-    };
+    let detail = || detail::answer(status(rejection.code), rejection.message.as_str());
     match first {
         Some(first) if LABEL_PRINTER.contains(&first) => Some(label_printer::refuse(uri, rejection)),
         Some("v1") => Some(novel_tool::refuse(rejection)),

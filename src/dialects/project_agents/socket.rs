@@ -94,6 +94,7 @@ impl Standing {
 }
 
 /// The dialect.
+#[derive(Debug)]
 pub struct ProjectAgents;
 
 impl Projection for ProjectAgents {

@@ -90,6 +90,7 @@ impl Changes {
 }
 
 /// The dialect.
+#[derive(Debug)]
 pub struct Transcripts;
 
 impl Projection for Transcripts {
