@@ -135,6 +135,17 @@ test("an event that is not as it should be is passed over", () => {
   JSON.stringify(dump(state));
 });
 
+test("why nothing was found of a company is one line of the log", () => {
+  const job = folded(told(
+    ["job:created", { name: "2 companies", jobType: "companies" }],
+    ["company:started", { domain: "a.example", worker: 1 }],
+    ["company:failed", { domain: "a.example", reason: "It does not answer." }],
+    ["job:updated", { status: "crawling", progress: 50, message: "a.example: It does not answer." }],
+    ["job:updated", { status: "crawling", progress: 99, message: "Looking up companies: 2/2" }],
+  ));
+  assert.deepEqual(job.log.map(({ source, message }) => [source, message]), [["a.example", "It does not answer."], ["", "Looking up companies: 2/2"]]);
+});
+
 test("a job that is cancelled is cancelled, and a worker's job runs without a plan", () => {
   const state = folded(told(["job:created", { jobType: "work" }], ["job:updated", { status: "running", currentStage: "reading", progress: 40 }], ["job:failed", { error: "Job cancelled by user", cancelled: true }]));
   assert.equal(state.status, "cancelled");

@@ -2,6 +2,7 @@
 //
 //   JOBCAST_WORKER=$(jobcast token --sub robot --scope work) node tests/page/measure.mjs http://127.0.0.1:3001 --minutes 30
 //
+// `--view job` or `list` stays at one view; without it a job is looked at for the middle third of the time.
 // The time is taken from the arrival of a WebSocket message to the frame behind the one that was painted next (two
 // animation frames); the heap is what is used after a garbage collection. Each minute is one line.
 import { parseArgs } from "node:util";
@@ -10,7 +11,7 @@ import { call, launch } from "./browser.mjs";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { minutes: { type: "string", default: "1" }, jobs: { type: "string", default: "500" }, running: { type: "string", default: "50" }, rate: { type: "string", default: "100" } },
+  options: { minutes: { type: "string", default: "1" }, jobs: { type: "string", default: "500" }, running: { type: "string", default: "50" }, rate: { type: "string", default: "100" }, view: { type: "string", default: "both" } },
 });
 const [base = "http://127.0.0.1:3001"] = positionals;
 const [minutes, jobs, running, rate] = [values.minutes, values.jobs, values.running, values.rate].map(Number);
@@ -96,7 +97,8 @@ const first = await heap();
 console.log(`     0  list         –       –       –       –  ${first.heap.padStart(7)}  ${String(first.nodes).padStart(9)}  ${String(first.listeners).padStart(9)}`);
 for (let minute = 1; minute <= minutes; minute += 1) {
   // The list, then a job from its beginning on, and the list again.
-  const isJob = minutes > 2 && minute > minutes / 3 && minute <= (minutes * 2) / 3;
+  const isMiddle = minutes > 2 && minute > minutes / 3 && minute <= (minutes * 2) / 3;
+  const isJob = values.view === "job" || (values.view === "both" && isMiddle);
   const hash = isJob ? page.url().includes("/jobs/") ? null : `#/jobs/${atWork[0].id}` : "#/";
   if (hash !== null) await page.evaluate((to) => { location.hash = to; }, hash);
   await page.evaluate(() => { window.times.length = 0; });

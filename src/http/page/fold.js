@@ -55,7 +55,10 @@ const HANDLERS = {
     state.message = text(told.message);
     if (told.status) turn(state, text(told.status), at);
     if (STAGES.includes(state.status) || state.status === "running") state.startedAt ||= at;
-    if (state.message) line(state, seq, at, "info", state.message, "");
+    // What failed was told by its own event, too.
+    const last = state.log.at(-1);
+    const isKnown = last && state.message === `${last.source}: ${last.message}`;
+    if (state.message && !isKnown) line(state, seq, at, "info", state.message, "");
   },
   "job:completed"(state, told, at) {
     state.results = told.results ?? null;

@@ -283,7 +283,7 @@ export class JobView {
     const { state, head, timeline } = this;
     const isLive = this.at === null;
     say(head.name, this.record?.name || state.name || "…");
-    say(head.badge, statusWord(state.status));
+    say(head.badge, statusWord(state.status, state.type));
     attribute(head.badge, "data-group", group(state.status));
     // Who listens is told of a new stage as it comes, and not of those that a replay runs through.
     attribute(head.badge, "aria-live", isLive ? "polite" : "off");
@@ -310,7 +310,7 @@ export class JobView {
     attribute(this.live, "data-on", isLive && !hasEnded ? "" : null);
     const loading = this.phase === "loading" && last > 0 ? " · reading its past…" : "";
     say(this.where, last === 0 ? (this.phase === "loading" ? "Reading its events…" : "No event yet") : isLive ? `Event ${last}${hasEnded ? `, the last · ${moment(state.at)}` : ""}${loading}` : `As it was at event ${this.at} of ${last} · ${moment(state.at)}`);
-    attribute(this.slider, "aria-valuetext", `Event ${this.at ?? last} of ${last}, ${statusWord(state.status)}, ${clock(state.at)}`);
+    attribute(this.slider, "aria-valuetext", `Event ${this.at ?? last} of ${last}, ${statusWord(state.status, state.type)}, ${clock(state.at)}`);
     this.#bands(first, last);
     for (const one of Object.values(this.parts)) one.paint(state);
   }

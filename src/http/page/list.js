@@ -328,7 +328,7 @@ export class JobList {
     attribute(node, "data-group", of);
     say(parts.name, row.name || "Untitled");
     say(parts.about, [row.kind || KINDS[row.type] || row.type, host(row.shop)].filter(Boolean).join(" · "));
-    say(parts.status, statusWord(row.status));
+    say(parts.status, statusWord(row.status, row.type));
     say(parts.message, row.message || (of === "running" && row.step !== row.status ? row.step : ""));
     const percent = `${row.progress} %`;
     say(parts.percent, of === "done" || of === "failed" ? "" : percent);

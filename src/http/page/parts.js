@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { attribute, h, icon, keyed, link, say, smaller, soon, svg, toast, web } from "./dom.js";
 import { isEnded } from "./fold.js";
 import { Findings, openViewer, outline } from "./viewer.js";
-import { bytes, clock, duration, plural, share, STAGE, statusWord } from "./words.js";
+import { bytes, clock, duration, plural, share, stageWord, statusWord } from "./words.js";
 
 /** Cards that a part shows before somebody asks for more. */
 const CARDS = 60;
@@ -209,23 +209,41 @@ export class Companies {
   paint(state) {
     this.element.hidden = state.companies.size === 0;
     say(this.count, String(state.companies.size));
-    this.cards.paint([...state.companies.values()], (one) => one.domain, () => h("li", { class: "company" }, h("strong", {}), h("span", { class: "tag" }), h("dl", {})), (card, one) => this.#update(card, one));
+    this.cards.paint([...state.companies.values()], (one) => one.domain, () => h("li", { class: "company" }, h("strong", {}), h("span", { class: "hint" }), h("span", { class: "tag" }), h("p", {}), h("dl", {})), (card, one) => this.#update(card, one));
   }
 
   #update(card, one) {
-    const [name, tag, list] = card.children;
-    say(name, one.domain);
+    const [name, domain, tag, about, list] = card.children;
+    const profile = one.profile ?? {};
+    const called = texts(profile.company_information?.name)[0] ?? one.domain;
+    say(name, called);
+    say(domain, called === one.domain ? "" : one.domain);
     attribute(card, "data-how", { running: "now", found: "good", failed: "bad" }[one.phase]);
     say(tag, one.phase === "found" ? plural(one.pages ?? 0, "page") : one.phase === "failed" ? one.reason : "Being looked at");
-    const facts = [];
-    const walk = (value, path) => {
-      if (facts.length >= 8) return;
-      if (value && typeof value === "object") for (const [key, inner] of Object.entries(value)) walk(inner, Array.isArray(value) ? path : key);
-      else if (value !== null && value !== "" && path) facts.push([path.replaceAll("_", " "), String(value).slice(0, 160)]);
-    };
-    walk(one.profile ?? {}, "");
+    say(about, texts(profile.description_industry?.description)[0] ?? "");
+    const facts = FACTS.map(([term, find]) => [term, texts(find(profile)).join(" · ")]).filter(([, value]) => value);
     list.replaceChildren(...facts.flatMap(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]));
   }
+}
+
+/** What is shown of a company's profile, and where it stands there. */
+const FACTS = [
+  ["Industry", (of) => of.description_industry?.industry],
+  ["Email", (of) => [of.contact_information?.email, of.contact_information?.emails]],
+  ["Phone", (of) => [of.contact_information?.phone, of.contact_information?.phones]],
+  ["Address", (of) => of.contact_information?.address],
+  ["Founded", (of) => of.company_information?.founded],
+  ["People", (of) => [of.people_information].flat().map((one) => texts([one?.name, one?.title]).join(", "))],
+  ["Products", (of) => of.products],
+  ["Services", (of) => of.services],
+  ["Certified", (of) => of.certifications],
+  ["Elsewhere", (of) => Object.values(of.social_media ?? {})],
+];
+
+/** What of values is text that says something, each once and no more than a card has room for. */
+function texts(values) {
+  const all = [values].flat(2).filter((value) => typeof value === "string" && value.trim());
+  return [...new Set(all.map((value) => value.trim().slice(0, 300)))].slice(0, 6);
 }
 
 /** What a worker outside shows: its document and files. */
@@ -356,7 +374,7 @@ export class Timings {
       rows.set(span.status, row);
     }
     const shown = [...rows.values()];
-    keyed(this.list, shown, (row) => row.status, (row) => h("li", {}, h("span", { class: "name" }, row.status === "pending" ? "Waiting" : STAGE[row.status] ?? statusWord(row.status)), svg("svg", { viewBox: "0 0 1000 10", preserveAspectRatio: "none", "aria-hidden": "true" }), h("span", { class: "took" })), (node, row) => {
+    keyed(this.list, shown, (row) => row.status, (row) => h("li", {}, h("span", { class: "name" }, row.status === "pending" ? "Waiting" : stageWord(row.status, state.type)), svg("svg", { viewBox: "0 0 1000 10", preserveAspectRatio: "none", "aria-hidden": "true" }), h("span", { class: "took" })), (node, row) => {
       say(node.lastElementChild, duration(row.took));
       node.children[1].replaceChildren(...row.bars.map(([x, width]) => svg("rect", { x: x * 1000, y: 0, width: Math.max(3, width * 1000), height: 10, rx: 3, class: `band ${row.status}` })));
     });
@@ -416,6 +434,7 @@ export class Events {
     const grew = this.length !== entries.length;
     this.length = entries.length;
     this.seq = state.seq;
+    this.type = state.type;
     if (grew) this.rows.style.height = `${entries.length * ROW}px`;
     if (grew && this.isAtEnd && this.view.at === null) this.#scroll(entries.length * ROW - this.tall);
     else if (this.view.at !== null && this.followed !== this.view.at) this.#show(this.view.timeline.index(state.seq));
@@ -448,7 +467,7 @@ export class Events {
     const offset = entries.length ? entries[0].seq : 0;
     const shown = entries.slice(from, to);
     keyed(this.rows, shown, (entry) => entry.seq, (entry) => h("div", { class: "event", role: "option", id: `event-${entry.seq}`, "data-how": entry.how, "aria-selected": "false" },
-      h("span", { class: "seq" }, String(entry.seq)), h("span", { class: "at" }, clock(Date.parse(entry.data?.timestamp))), h("span", { class: "event-name" }, entry.event), h("span", { class: "gist" }, gist(entry))));
+      h("span", { class: "seq" }, String(entry.seq)), h("span", { class: "at" }, clock(Date.parse(entry.data?.timestamp))), h("span", { class: "event-name" }, entry.event), h("span", { class: "gist" }, gist(entry, this.type))));
     for (const node of this.rows.children) {
       const seq = Number(node.id.slice(6));
       node.style.transform = `translateY(${(seq - offset) * ROW}px)`;
@@ -494,10 +513,10 @@ export class Events {
 }
 
 /** What an event says, in a few words. */
-function gist({ event, data }) {
+function gist({ event, data }, type) {
   const told = data ?? {};
   const words = {
-    "job:updated": () => [told.status && statusWord(told.status), told.progress === undefined ? "" : `${told.progress} %`, told.message],
+    "job:updated": () => [told.status && statusWord(told.status, type), told.progress === undefined ? "" : `${told.progress} %`, told.message],
     "job:completed": () => [duration(told.duration)], "job:failed": () => [told.error],
     "job:log": () => [told.message], "job:created": () => [told.name], "screenshot:captured": () => [told.productName ?? told.productUrl],
     "ocr:completed": () => [told.data?.articleNumber, told.data?.productName], "ocr:failed": () => [told.error],

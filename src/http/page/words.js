@@ -7,6 +7,8 @@ export const STATUS = {
 export const STAGE = {
   crawling: "Photograph", "processing-ocr": "Read", matching: "Match", rendering: "Labels",
 };
+/** What a stage of companies is called that is one of a shop's elsewhere. */
+const OF_COMPANIES = { crawling: ["Looking up", "Look up"] };
 export const KINDS = { crawl: "Screenshots", automation: "Labels", companies: "Companies", work: "Work" };
 export const FIELDS = {
   articleNumber: "Article number", name: "Name", price: "Price", tiers: "Price by quantity", ean: "EAN", description: "Description",
@@ -21,7 +23,10 @@ export function group(status) {
   return "running";
 }
 
-export const statusWord = (status) => STATUS[status] ?? status;
+/** What a status of a job of a type is called. */
+export const statusWord = (status, type) => (type === "companies" && OF_COMPANIES[status]?.[0]) || (STATUS[status] ?? status);
+/** What the stage that a status is of is called. */
+export const stageWord = (status, type) => (type === "companies" && OF_COMPANIES[status]?.[1]) || (STAGE[status] ?? statusWord(status));
 
 export function ago(from, now = Date.now()) {
   const seconds = Math.max(0, Math.round((now - from) / 1000));
