@@ -62,21 +62,8 @@ pub fn asyncapi(address: &str, sockets: &[Channel]) -> String {
         let answer = answer_name(ask.gives());
         messages.entry(answer).or_insert_with(|| acknowledgement(ask.gives()));
         namespace.insert(answer.into(), reference("components/messages", answer));
-        operations.insert(
-            format!("hear_{name}"),
-            json!({
-                "action": "receive",
-                "channel": reference("channels", "namespace"),
-                "summary": ask.doc(),
-                "messages": [of_channel("namespace", &name)],
-                "reply": {
-                    "channel": reference("channels", "namespace"),
-                    "messages": [of_channel("namespace", answer)],
-                },
-            }),
-        );
+        operations.insert(format!("hear_{name}"), hear("namespace", &name, ask.doc(), answer));
     }
-
     operations.extend(sockets.iter().flat_map(Channel::operations));
 
     let room = |address: &str, about: &str| {
@@ -133,8 +120,20 @@ pub fn asyncapi(address: &str, sockets: &[Channel]) -> String {
     super::pretty(&document)
 }
 
-fn tell(channel: &str, messages: Vec<Value>, summary: &str) -> Value {
+/// The server tells something over a channel.
+pub(super) fn tell(channel: &str, messages: Vec<Value>, summary: &str) -> Value {
     json!({ "action": "send", "channel": reference("channels", channel), "summary": summary, "messages": messages })
+}
+
+/// The server hears something over a channel, and answers it there.
+pub(super) fn hear(channel: &str, message: &str, summary: &str, answer: &str) -> Value {
+    json!({
+        "action": "receive",
+        "channel": reference("channels", channel),
+        "summary": summary,
+        "messages": [of_channel(channel, message)],
+        "reply": { "channel": reference("channels", channel), "messages": [of_channel(channel, answer)] },
+    })
 }
 
 fn told(row: &Row) -> Value {

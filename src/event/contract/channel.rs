@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{of_channel, reference};
+use super::{
+    asyncapi::{hear, tell},
+    of_channel, reference,
+};
 
 /// The raw WebSocket of a dialect, which describes it itself.
 pub struct Channel {
@@ -74,20 +77,11 @@ impl Channel {
 
     /// What goes over it, each way, by name.
     pub(super) fn operations(&self) -> Vec<(String, Value)> {
-        let channel = reference("channels", self.name);
-        let message = |message: &Message| of_channel(self.name, message.name);
-        let told: Vec<Value> = self.told.iter().map(message).collect();
-        let tell = json!({ "action": "send", "channel": channel, "summary": self.about, "messages": told });
-        let mut operations = vec![(format!("tell_{}", self.name), tell)];
+        let told = self.told.iter().map(|message| of_channel(self.name, message.name)).collect();
+        let mut operations = vec![(format!("tell_{}", self.name), tell(self.name, told, self.about))];
         operations.extend(self.asks.iter().map(|(ask, answer)| {
-            let hear = json!({
-                "action": "receive",
-                "channel": channel,
-                "summary": ask.summary,
-                "messages": [message(ask)],
-                "reply": { "channel": channel, "messages": [message(answer)] },
-            });
-            (format!("hear_{}_{}", self.name, ask.name), hear)
+            let heard = hear(self.name, ask.name, ask.summary, answer.name);
+            (format!("hear_{}_{}", self.name, ask.name), heard)
         }));
         operations
     }
