@@ -182,10 +182,8 @@ impl Deliverer {
             Err(error) => Attempt::failed(format!("The event cannot be written as JSON: {error}.")),
         };
         let verdict = attempt.verdict(delivery.attempts, &self.settings.retry);
-        let settled = self
-            .store
-            .settle_delivery(webhook, delivery, &verdict, attempt.status, &attempt.error)
-            .await?;
+        let settled =
+            self.store.settle_delivery(webhook, delivery, &verdict, attempt.status, &attempt.error).await?;
         if let Settled::Disabled(reason) = &settled {
             tracing::info!(webhook = %webhook.id, reason, "a webhook was disabled");
             self.store.notify(&webhook.owner, disabled(webhook, reason));
