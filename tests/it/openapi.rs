@@ -129,10 +129,11 @@ async fn a_fuzzer_finds_the_server_as_its_contract_says() {
         .output();
     let output = tokio::time::timeout(FUZZER, run).await.expect("the fuzzer ends").unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // What it only warns of (ids that it makes up are mostly nobody's) is no fault, but a run that tested nothing would
     // pass too.
     let tested = said.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
-    assert!(tested.is_some_and(|operations| operations > 100), "{said}");
+    assert!(tested.is_some_and(|operations| operations > 100));
     server.stop().await;
 }

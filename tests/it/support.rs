@@ -90,7 +90,13 @@ async fn new_database(
     template: &str,
 ) -> PgConnectOptions {
     let name = format!("test_{}", Uuid::new_v4().simple());
-    run(connection, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    // From 15 on there is a slower way, which is the default.
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let strategy = if version >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
+    run(connection, format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}")).await;
     server.clone().database(&name)
 }
 
