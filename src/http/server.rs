@@ -94,6 +94,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("x-idempotency-key"),
         trace::REQUEST_ID,
+        trace::TRACEPARENT,
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
     let layer = layer.expose_headers([

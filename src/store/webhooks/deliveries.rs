@@ -59,6 +59,18 @@ pub enum Verdict {
     Gone,
 }
 
+impl Verdict {
+    /// In one word, for the numbers.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Delivered => "delivered",
+            Verdict::Again(_) => "again",
+            Verdict::GivenUp => "given_up",
+            Verdict::Gone => "gone",
+        }
+    }
+}
+
 /// How an attempt was settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
