@@ -79,7 +79,7 @@
 //! |---|---|---|
 //! | an event | its row in [`event`]'s catalogue, its arm in [`job::JobView::apply`], the emitter | journal, sockets, types, README |
 //! | a stage | its file in `pipeline/stages`, its lines there, its row in [`job::Stage`] | queue, retries, progress, resume |
-//! | a dialect | its file or folder in [`dialects`], its line there, its conversations in `tests/transcripts` | limits, journal, replay |
+//! | a dialect | its file or folder in [`dialects`] with its socket's contract, its line there, its conversations in `tests/transcripts` | limits, journal, replay, AsyncAPI |
 //! | a refusal | its row in [`job::Code`] | every API's wording |
 //! | a number | its row in [`metrics`], the line that counts | help, type, `/metrics` |
 //! | a setting | its field in [`config`], its line in `config/default.toml` (a test compares) | environment and file |

@@ -136,7 +136,7 @@ impl Server {
         if config.server.demo_shop {
             config.crawler.allow_origins.push(local.clone());
         }
-        let contracts = Contracts::open(&public, &config.server.client_bundle)?;
+        let contracts = Contracts::open(&public, &dialects::sockets(), &config.server.client_bundle)?;
         let data_dir = data_dir(&config.server.data_dir)?;
         std::fs::create_dir_all(&data_dir).with_context(|| {
             format!("cannot make the data directory {}; choose another with --data-dir", data_dir.display())
@@ -227,7 +227,12 @@ impl Server {
             webhooks,
             look: context.clone().map(look),
         };
-        let dialects = dialects::routes(&raw_sockets, blobs.addresses(), config.novel_tool);
+        let ground = dialects::Ground {
+            sockets: &raw_sockets,
+            addresses: blobs.addresses(),
+            novel_tool: config.novel_tool,
+        };
+        let dialects = dialects::routes(ground);
         let mut routes = http::described(http::routes().merge(dialects));
         if config.server.demo_shop {
             // Robots ask at the root of the host only.

@@ -1,5 +1,6 @@
 //! Existing frontends: one folder each with its REST shapes and its words, on top of the same jobs and journal.
 
+mod detail;
 pub mod domain_scraper;
 pub mod label_printer;
 pub mod novel_tool;
@@ -7,29 +8,47 @@ pub mod plain;
 pub mod project_agents;
 pub mod transcript_queue;
 
-use axum::{
-    Json,
-    http::{StatusCode, Uri},
-    response::{IntoResponse, Response},
-};
-use serde_json::json;
+use axum::{http::Uri, response::Response};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config, http::Api, job::Rejection, realtime::websocket::RawSockets, store::Addresses};
+use crate::{
+    config,
+    event::contract::Channel,
+    http::{Api, status},
+    job::Rejection,
+    realtime::websocket::{Dialect as _, RawSockets},
+    store::Addresses,
+};
 
-/// The routes of every dialect. To drop one, delete its folder and its line.
-pub fn routes(
-    sockets: &RawSockets,
-    addresses: &Addresses,
-    novel_tool: config::NovelTool,
-) -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .merge(plain::routes(sockets, addresses))
-        .merge(transcript_queue::routes(sockets))
-        .merge(domain_scraper::routes(sockets))
-        .merge(project_agents::routes(sockets))
-        .merge(novel_tool::routes(novel_tool))
-        .merge(label_printer::routes())
+/// What of the server dialects stand on.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    pub sockets: &'a RawSockets,
+    pub addresses: &'a Addresses,
+    pub novel_tool: config::NovelTool,
+}
+
+/// What a dialect brings: its routes, and its raw WebSocket's contract if it has one.
+type Brings = (fn(Ground) -> OpenApiRouter<Api>, Option<fn() -> Channel>);
+
+/// Every dialect. To drop one, delete its folder and its line.
+const DIALECTS: [Brings; 6] = [
+    (|on| plain::routes(on.sockets, on.addresses), Some(plain::Plain::channel)),
+    (|on| transcript_queue::routes(on.sockets), Some(transcript_queue::Transcripts::channel)),
+    (|on| domain_scraper::routes(on.sockets), Some(domain_scraper::Scraper::channel)),
+    (|on| project_agents::routes(on.sockets), Some(project_agents::socket::ProjectAgents::channel)),
+    (|on| novel_tool::routes(on.novel_tool), None),
+    (|_| label_printer::routes(), None),
+];
+
+/// The routes of every dialect.
+pub fn routes(ground: Ground) -> OpenApiRouter<Api> {
+    DIALECTS.iter().fold(OpenApiRouter::new(), |all, (routes, _)| all.merge(routes(ground)))
+}
+
+/// The raw WebSockets of every dialect that has one.
+pub fn sockets() -> Vec<Channel> {
+    DIALECTS.iter().filter_map(|(_, channel)| *channel).map(|channel| channel()).collect()
 }
 
 /// What stands behind `/api/` in the label printer's paths.
@@ -51,10 +70,7 @@ const LABEL_PRINTER: [&str; 10] = [
 pub fn refuse(uri: &Uri, rejection: &Rejection) -> Option<Response> {
     let path = uri.path();
     let first = path.strip_prefix("/api/").and_then(|rest| rest.split('/').next());
-    let detail = || {
-        let status = StatusCode::from_u16(rejection.code.http_status()).unwrap_or(StatusCode::FORBIDDEN);
-        (status, Json(json!({ "detail": rejection.message }))).into_response()
-    };
+    let detail = || detail::answer(status(rejection.code), rejection.message.as_str());
     match first {
         Some(first) if LABEL_PRINTER.contains(&first) => Some(label_printer::refuse(uri, rejection)),
         Some("v1") => Some(novel_tool::refuse(rejection)),

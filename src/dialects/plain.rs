@@ -1,6 +1,6 @@
 //! The plain dialect: one job's events as JSON messages on a raw WebSocket, for whoever has no frontend's words to keep.
 //!
-//! It is also the smallest example of a dialect: what one takes is this file, its line in [`super::routes`] and its
+//! It is also the smallest example of a dialect: what one takes is this file, its line in [`super`] and its
 //! conversations in `tests/transcripts/plain`.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use serde_json::{json, value::RawValue};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    event::contract::{Channel, Message, whole},
     http::{Api, Caller},
     job::{JobId, Scope, Status},
     realtime::{
@@ -126,6 +127,36 @@ impl Projection for Plain {
 
 impl Dialect for Plain {
     const NAME: &'static str = "plain";
+
+    fn channel() -> Channel {
+        let standing = json!({
+            "seq": { "type": "integer", "minimum": 0, "description": "The seq of the job's newest event." },
+            "status": { "enum": Status::ALL.map(Status::word) },
+        });
+        let event = json!({
+            "type": "object",
+            "required": ["event", "data"],
+            "properties": {
+                "seq": { "type": "integer", "minimum": 1, "description": "Its place among its job's events." },
+                "event": { "type": "string", "description": "Its name." },
+                "data": { "type": "object", "description": "Its payload, as in the messages of the same name." },
+            },
+        });
+        let text = json!({ "type": "string" });
+        let refusal = json!({ "error": whole(json!({ "code": text, "message": text })) });
+        Channel {
+            name: "socket",
+            address: "/v1/jobs/{jobId}/socket",
+            about: "Where a job stands, then each of its events; closed with 1000 behind the job's end, and with 1008 if there is no such job.",
+            parameters: &[("jobId", "The job's id.")],
+            told: vec![
+                Message::json("standing", "Where the job stands: the first message.", whole(standing)),
+                Message::json("event", "An event; progress, which is not in the journal, has no seq.", event),
+                Message::json("refusal", "There is no such job.", whole(refusal)),
+            ],
+            asks: Vec::new(),
+        }
+    }
 }
 
 /// The status that an event says, if it says one.

@@ -1,15 +1,21 @@
 //! The catalogue as documents: types for frontends, schemas of payloads, the sockets' contract, and the README's table.
 
 mod asyncapi;
+mod channel;
 mod schema;
 mod typescript;
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::schema::Described;
-pub use self::{asyncapi::asyncapi, schema::json_schema, typescript::typescript};
+pub use self::{
+    asyncapi::asyncapi,
+    channel::{Channel, Message, whole},
+    schema::json_schema,
+    typescript::typescript,
+};
 use super::Kind;
 
 /// One row of the catalogue, for generators.
@@ -100,4 +106,14 @@ pub fn rows() -> impl Iterator<Item = Row> {
 /// As people read it, with a line's end at the end.
 fn pretty(document: &Value) -> String {
     format!("{document:#}\n")
+}
+
+/// A place within AsyncAPI's document.
+fn reference(place: &str, name: &str) -> Value {
+    json!({ "$ref": format!("#/{place}/{name}") })
+}
+
+/// A message of one of its channels.
+fn of_channel(channel: &str, message: &str) -> Value {
+    reference(&format!("channels/{channel}/messages"), message)
 }

@@ -22,7 +22,7 @@ use super::{
     error::{Error, ErrorBody, Named},
 };
 use crate::{
-    event::contract,
+    event::contract::{self, Channel},
     job::{Code, Rejection},
 };
 
@@ -69,11 +69,11 @@ pub struct BundleError {
 }
 
 impl Contracts {
-    /// Of a server with this address, and the client's bundle if a path is given.
+    /// Of a server with this address and these raw WebSockets, and the client's bundle if a path is given.
     ///
     /// # Errors
     /// When the bundle is not there, or too large.
-    pub fn open(public: &Url, bundle: &Path) -> Result<Contracts, BundleError> {
+    pub fn open(public: &Url, sockets: &[Channel], bundle: &Path) -> Result<Contracts, BundleError> {
         let mut client = HashMap::new();
         if !bundle.as_os_str().is_empty() {
             let failed = |reason| BundleError { path: bundle.to_owned(), reason };
@@ -86,7 +86,7 @@ impl Contracts {
             }
         }
         Ok(Contracts(Arc::new(Documents {
-            asyncapi: Document::new(contract::asyncapi(public.as_str()), "application/json"),
+            asyncapi: Document::new(contract::asyncapi(public.as_str(), sockets), "application/json"),
             typescript: Document::new(contract::typescript(), "application/typescript; charset=utf-8"),
             json_schema: Document::new(contract::json_schema(), "application/schema+json"),
             client,
@@ -136,7 +136,7 @@ impl Document {
     }
 }
 
-/// The sockets as AsyncAPI 3.0: rooms, events and what pages may say.
+/// All sockets as AsyncAPI 3.0: rooms, events and what pages may say, over Socket.IO and raw WebSockets.
 #[utoipa::path(
     get, path = "/asyncapi.json", tag = "contract",
     responses((status = 200, body = Value), (status = 304, description = "The version that is known is this one")),

@@ -1,7 +1,10 @@
 //! Refusals and failures as `/v1` words them: `{"error":{"code","message","retryable"}}`.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::JsonRejection},
+    extract::{
+        FromRequest, FromRequestParts, Path, Request,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -56,6 +59,17 @@ impl From<StoreError> for Error {
     }
 }
 
+impl From<QueryRejection> for Error {
+    fn from(rejection: QueryRejection) -> Self {
+        Error(query_rejection(&rejection))
+    }
+}
+
+/// The status of a refusal.
+pub fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// What a client may know of a failed call: its refusal, or for anything else an id that stands in the one log line
 /// that tells the cause.
 pub fn internal(error: StoreError) -> Rejection {
@@ -88,9 +102,8 @@ pub fn objects_failed(error: &BlobsError) -> Rejection {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let Error(Rejection { code, message }) = self;
-        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let error = ErrorDetail { code: code.word().into(), message, retryable: code.is_retryable() };
-        let mut response = (status, axum::Json(ErrorBody { error })).into_response();
+        let mut response = (status(code), axum::Json(ErrorBody { error })).into_response();
         if code == Code::Unavailable {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
@@ -138,6 +151,11 @@ pub fn body_rejection(rejection: &JsonRejection) -> Rejection {
             Rejection::new(Code::InvalidRequest, format!("The body cannot be read: {}.", other.body_text()))
         }
     }
+}
+
+/// What is wrong with a query.
+pub fn query_rejection(rejection: &QueryRejection) -> Rejection {
+    Rejection::new(Code::InvalidRequest, format!("The query cannot be read: {}.", rejection.body_text()))
 }
 
 /// Any path that is no route.

@@ -77,8 +77,7 @@ pub async fn get(
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
     let job: JobId = id.parse()?;
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
+    let Query(query) = query?;
     let after = query.after.unwrap_or(0);
     let limit = query.limit.unwrap_or(MAX_PAGE);
     let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), parse_duration);

@@ -162,13 +162,8 @@ pub async fn list(
     caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
-    let limit = query.limit.unwrap_or(50);
-    let offset = query.offset.unwrap_or(0);
-    if !(1..=MAX_PAGE).contains(&limit) || offset < 0 {
-        return Err(bad(format!("limit must be from 1 to {MAX_PAGE}, offset from 0.")).into());
-    }
+    let Query(query) = query?;
+    let (limit, offset) = window(query.limit, query.offset)?;
     let status = match query.status.as_deref() {
         None | Some("") => None,
         Some(word) => {
@@ -319,6 +314,18 @@ pub async fn retry(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Respons
         Retried::Same(_) => Ok(shown(&api, id).await?.into_response()),
         Retried::New(job) => created(&api, job).await,
     }
+}
+
+/// How many entries of a list are wanted, 50 if it is not said, and how many are left out before them.
+///
+/// # Errors
+/// When it is none, more than 500, or a number below 0.
+pub fn window(limit: Option<i64>, offset: Option<i64>) -> Result<(i64, i64), Rejection> {
+    let (limit, offset) = (limit.unwrap_or(50), offset.unwrap_or(0));
+    if !(1..=MAX_PAGE).contains(&limit) || offset < 0 {
+        return Err(bad(format!("limit must be from 1 to {MAX_PAGE}, offset from 0.")));
+    }
+    Ok((limit, offset))
 }
 
 pub(super) fn bad(message: String) -> Rejection {

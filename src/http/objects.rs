@@ -171,8 +171,7 @@ pub async fn get(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
     let Path(key) = path.map_err(|_| no_object())?;
-    let Query(query) =
-        query.map_err(|error| invalid(format!("The query cannot be read: {}.", error.body_text())))?;
+    let Query(query) = query?;
     let wanted = Wanted::read(key, query.tr, query.download)?;
     let transform = wanted.transform();
     let expires = query.expires.and_then(|text| text.parse().ok());
@@ -320,8 +319,7 @@ pub async fn show(
     caller: Caller,
     query: Result<Query<ObjectQuery>, QueryRejection>,
 ) -> Result<Json<Described>, Error> {
-    let Query(query) =
-        query.map_err(|error| invalid(format!("The query cannot be read: {}.", error.body_text())))?;
+    let Query(query) = query?;
     let mut wanted = Wanted::read(query.key, query.tr, query.download)?;
     let (source, shown) = wanted.find(&api, false, Some(&caller)).await?;
     if !wanted.download.is_empty() {

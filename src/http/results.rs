@@ -14,7 +14,7 @@ use super::{
     Api,
     caller::{Caller, OwnJob},
     error::{Error, ErrorBody},
-    jobs::{MAX_PAGE, bad},
+    jobs::window,
 };
 use crate::{
     event::format_timestamp,
@@ -159,12 +159,8 @@ pub async fn labels(
     OwnJob(id): OwnJob,
     query: Result<Query<LabelsQuery>, QueryRejection>,
 ) -> Result<Answer<Value>, Error> {
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
-    let (limit, offset) = (query.limit.unwrap_or(50), query.offset.unwrap_or(0));
-    if !(1..=MAX_PAGE).contains(&limit) || offset < 0 {
-        return Err(bad(format!("limit must be from 1 to {MAX_PAGE}, offset from 0.")).into());
-    }
+    let Query(query) = query?;
+    let (limit, offset) = window(query.limit, query.offset)?;
     let (labels, total) = api.store.labels_page(id, limit, offset).await?;
     let labels: Vec<Value> = labels
         .iter()

@@ -2,10 +2,9 @@
 
 use super::{
     LabelError, LabelTemplate,
-    layers::{bars, check_size, defaults, document, formats, label, name, parts, picture, pieces, qr, turn},
-    limits::{DPI, MAX_LAYERS, SIDE_MM},
+    layers::{bars, check_size, document, formats, in_order, label, parts, picture, qr, template, turn},
+    limits::{DPI, SIDE_MM},
     read::Node,
-    rules::AutoMatch,
     style::{Conditional, Patch, Scale, Style, length},
     template::{Content, Field, Kind, Layer, Rect, Source},
 };
@@ -54,34 +53,8 @@ pub(super) fn parse(id: &str, source: &str) -> Result<LabelTemplate, LabelError>
         None if own >= FINE => (own.round() as u32).clamp(*DPI.start(), *DPI.end()),
         None => 300,
     };
-    let nodes = match root.get("elements") {
-        None => Vec::new(),
-        Some(list) => list.list(MAX_LAYERS)?,
-    };
-    let mut layers = Vec::new();
-    for (at, node) in nodes.into_iter().enumerate() {
-        let node = node.object()?;
-        let order =
-            node.first(&["zIndex", "order"]).map_or(Ok(at as f32), |found| found.number(-1e6..=1e6))?;
-        let visible = node.get("visible").map_or(Ok(true), |found| found.flag())?;
-        let layer = element(&node, across, down)?;
-        if visible {
-            layers.push((order, layer));
-        }
-    }
-    layers.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    Ok(LabelTemplate {
-        id: id.to_owned(),
-        name: name(&root, id)?,
-        kind: Kind::Editor,
-        width_mm,
-        height_mm,
-        dpi,
-        pieces: pieces(&root, (width_mm, height_mm), layers.into_iter().map(|(_, layer)| layer))?,
-        defaults: defaults(&root)?,
-        auto_match: AutoMatch::read(&root)?,
-        source: source.to_owned(),
-    })
+    let layers = in_order(&root, "elements", &["zIndex", "order"], |node| element(node, across, down))?;
+    template(id, source, Kind::Editor, &root, (width_mm, height_mm), dpi, layers)
 }
 
 fn element(node: &Node, across: f32, down: f32) -> Result<Layer, LabelError> {

@@ -49,31 +49,55 @@ pub(super) fn parse(id: &str, source: &str) -> Result<LabelTemplate, LabelError>
     let scale = if pixels { Scale { font: pixel, edge: pixel } } else { Scale::PRINT };
 
     let shared = Shared { root: &root, scale, fields: field_styles(&root, scale)? };
-    let nodes = match root.get("layers") {
+    let layers = in_order(&root, "layers", &["order"], |node| shared.layer(node, dpi, unit))?;
+    template(id, source, Kind::Layers, &root, (width_mm, height_mm), dpi, layers)
+}
+
+/// The layers in a list of the document, the lowest first; one that is not visible is checked and left out.
+pub(super) fn in_order(
+    root: &Node,
+    list: &str,
+    order: &[&str],
+    read: impl Fn(&Node) -> Result<Layer, LabelError>,
+) -> Result<Vec<Layer>, LabelError> {
+    let nodes = match root.get(list) {
         None => Vec::new(),
         Some(list) => list.list(MAX_LAYERS)?,
     };
     let mut layers = Vec::new();
     for (at, node) in nodes.into_iter().enumerate() {
         let node = node.object()?;
-        let order = node.get("order").map_or(Ok(at as f32), |found| found.number(-1e6..=1e6))?;
+        let order = node.first(order).map_or(Ok(at as f32), |found| found.number(-1e6..=1e6))?;
         let visible = node.get("visible").map_or(Ok(true), |found| found.flag())?;
-        let layer = shared.layer(&node, dpi, unit)?;
+        let layer = read(&node)?;
         if visible {
             layers.push((order, layer));
         }
     }
     layers.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    Ok(layers.into_iter().map(|(_, layer)| layer).collect())
+}
+
+/// The template of a document whose size in millimetres and layers are known.
+pub(super) fn template(
+    id: &str,
+    source: &str,
+    kind: Kind,
+    root: &Node,
+    (width_mm, height_mm): (f32, f32),
+    dpi: u32,
+    layers: Vec<Layer>,
+) -> Result<LabelTemplate, LabelError> {
     Ok(LabelTemplate {
         id: id.to_owned(),
-        name: name(&root, id)?,
-        kind: Kind::Layers,
+        name: name(root, id)?,
+        kind,
         width_mm,
         height_mm,
         dpi,
-        pieces: pieces(&root, (width_mm, height_mm), layers.into_iter().map(|(_, layer)| layer))?,
-        defaults: defaults(&root)?,
-        auto_match: AutoMatch::read(&root)?,
+        pieces: pieces(root, (width_mm, height_mm), layers)?,
+        defaults: defaults(root)?,
+        auto_match: AutoMatch::read(root)?,
         source: source.to_owned(),
     })
 }
@@ -86,7 +110,7 @@ pub(super) fn document(source: &str) -> Result<Value, LabelError> {
     })
 }
 
-pub(super) fn name(root: &Node, id: &str) -> Result<String, LabelError> {
+fn name(root: &Node, id: &str) -> Result<String, LabelError> {
     let name = root.get("name").map(|found| found.text(200)).transpose()?;
     Ok(name
         .map(|name| name.trim().to_owned())
@@ -95,11 +119,7 @@ pub(super) fn name(root: &Node, id: &str) -> Result<String, LabelError> {
 }
 
 /// The page, its background and its layers.
-pub(super) fn pieces(
-    root: &Node,
-    (width, height): (f32, f32),
-    layers: impl Iterator<Item = Layer>,
-) -> Result<Vec<Piece>, LabelError> {
+fn pieces(root: &Node, (width, height): (f32, f32), layers: Vec<Layer>) -> Result<Vec<Piece>, LabelError> {
     let global = root.get("globalStyles").map(Node::object).transpose()?;
     let places: Vec<&Node> = global.iter().chain([root]).collect();
     let background = Node::first_of(&places, &["backgroundColor"]).map(|found| color(&found)).transpose()?;
@@ -108,12 +128,12 @@ pub(super) fn pieces(
         r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}mm" height="{height}mm" viewBox="0 0 {width} {height}"><rect width="{width}" height="{height}" fill="{background}"/>"#
     );
     let mut pieces = vec![Piece::Svg(head)];
-    pieces.extend(layers.map(|layer| Piece::Layer(Box::new(layer))));
+    pieces.extend(layers.into_iter().map(|layer| Piece::Layer(Box::new(layer))));
     pieces.push(Piece::Svg("</svg>".into()));
     Ok(pieces)
 }
 
-pub(super) fn defaults(root: &Node) -> Result<Vec<(String, String)>, LabelError> {
+fn defaults(root: &Node) -> Result<Vec<(String, String)>, LabelError> {
     let Some(variables) = root.get("variables") else { return Ok(Vec::new()) };
     let mut defaults = Vec::new();
     for variable in variables.list(MAX_VARIABLES)? {

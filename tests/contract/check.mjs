@@ -2,6 +2,9 @@
 //
 //   node check.mjs asyncapi < asyncapi.json
 //   node check.mjs events < {"schema": …, "events": [{"event": …, "data": …}]}     a line says which event is wrong
+//   node check.mjs sockets < {"document": …, "spoken": [{"path": …, "by": "server" | "client", "text": …}]}
+//       a line says which message of the server is none, or more than one, of those that the document has for its channel;
+//       which messages of the document were spoken goes to stderr
 //   node check.mjs typescript events.d.ts page.ts                                  what tsc says of the page
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -34,6 +37,58 @@ async function events() {
   });
 }
 
+/** A schema that takes no key which it does not know: what is told beyond the contract is a fault of the contract. */
+function closed(schema) {
+  if (Array.isArray(schema)) return schema.map(closed);
+  if (typeof schema !== "object" || schema === null) return schema;
+  const inner = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]));
+  return schema.type && schema.properties ? { additionalProperties: false, ...inner } : inner;
+}
+
+/** What server and clients say over each channel at a raw path: `{path, by, name, isText, validate}`. */
+function spokenOf(document, ajv) {
+  const last = (reference) => reference.$ref.split("/").pop();
+  return Object.values(document.operations).flatMap(({ action, channel, messages, reply }) => {
+    const { address, servers, messages: all } = document.channels[last(channel)];
+    if (last(servers[0]) !== "plain") return [];
+    const path = new RegExp(`^${address.replace(/{\w+}/g, "[^/]+")}$`);
+    const of = (by) => (reference) => {
+      const { name, contentType, payload } = all[last(reference)];
+      const validate = ajv.compile(closed(payload));
+      return { path, by, name: `${address} ${by} ${name}`, isText: contentType === "text/plain", validate };
+    };
+    const [speaker, other] = action === "send" ? ["server", "client"] : ["client", "server"];
+    return [...messages.map(of(speaker)), ...(reply?.messages ?? []).map(of(other))];
+  });
+}
+
+async function sockets() {
+  const { default: Ajv } = await import("ajv/dist/2020.js");
+  const { default: formats } = await import("ajv-formats");
+  const { document, spoken } = JSON.parse(input());
+  const ajv = new Ajv({ allErrors: true, strict: true, strictRequired: false, strictTypes: false });
+  formats(ajv);
+  const known = spokenOf(document, ajv);
+  const parsed = (text) => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return undefined;
+    }
+  };
+  const seen = new Set();
+  spoken.forEach(({ path, by, text }, at) => {
+    const candidates = known.filter((message) => message.path.test(path) && message.by === by);
+    const fits = candidates.filter(({ isText, validate }) => validate(isText ? text : parsed(text)));
+    fits.forEach(({ name }) => seen.add(name));
+    if (by === "server" && fits.length !== 1) {
+      const why = candidates.map(({ name, validate }) => `${name}: ${ajv.errorsText(validate.errors)}`);
+      console.log(`${at} ${path} ${text} is ${fits.length} of them; ${why.join("; ")}`.replaceAll("\n", " "));
+    }
+  });
+  console.error(JSON.stringify({ known: known.map(({ name }) => name), seen: [...seen] }));
+}
+
 async function typescript() {
   const { default: ts } = await import("typescript");
   const program = ts.createProgram(files, {
@@ -54,4 +109,4 @@ async function typescript() {
   }
 }
 
-await { asyncapi, events, typescript }[what]();
+await { asyncapi, events, sockets, typescript }[what]();

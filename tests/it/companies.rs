@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::{
     identity,
-    support::{Running, answer, config, soon, wait_for},
+    support::{Running, answer, config, quiet_config, soon, wait_for},
     transcripts::connect,
 };
 
@@ -320,8 +320,7 @@ async fn one_after_the_other_a_person_says_what_is_kept() {
 
 #[tokio::test]
 async fn companies_are_their_owners_alone_through_every_door() {
-    let mut settings = config();
-    settings.pipeline.enabled = false;
+    let mut settings = quiet_config();
     settings.auth.jwt_secret = identity::SECRET.into();
     let server = Running::start(settings).await;
     let (ours, theirs) = (identity::of("ours"), identity::of("theirs"));

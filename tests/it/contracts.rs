@@ -1,6 +1,7 @@
 //! The served contracts: what the official programs of others say of them.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -18,7 +19,8 @@ use uuid::Uuid;
 
 use crate::{
     compat::everything_that_may_happen,
-    support::{Running, address, config, database, folder, soon},
+    support::{Running, address, database, folder, quiet_config, soon},
+    transcripts::{Spoken, all_spoken},
 };
 
 /// Where the programs are.
@@ -53,8 +55,7 @@ async fn check(arguments: &[&str], input: &str) -> (Vec<String>, String) {
 
 #[tokio::test]
 async fn the_parser_of_asyncapi_takes_the_sockets_contract() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.server.public_url = "https://jobs.example.com/below".into();
     let server = Running::start(config).await;
     let answer = server.http.get(server.url("/asyncapi.json")).send().await.unwrap();
@@ -66,10 +67,9 @@ async fn the_parser_of_asyncapi_takes_the_sockets_contract() {
     let (wrong, found) = check(&["asyncapi"], &text).await;
     assert_eq!(wrong, Vec::<String>::new());
     let found: Value = serde_json::from_str(&found).unwrap();
-    assert_eq!(
-        found["channels"],
-        json!(["/", "job:{jobId}", "automation:{jobId}", "/v1/jobs/{jobId}/socket"])
-    );
+    let rooms = ["/", "job:{jobId}", "automation:{jobId}"];
+    let raw = ["/v1/jobs/{jobId}/socket", "/api/ws/jobs", "/ws/job/{jobId}", "/api/ws/projects/{projectId}"];
+    assert_eq!(found["channels"], json!([&rooms[..], &raw[..]].concat()));
     let names: Vec<&str> = found["names"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let events = Kind::ALL.iter().map(|kind| kind.wire_name());
     for name in events.chain(Ask::ALL.iter().map(|ask| ask.name())) {
@@ -82,9 +82,76 @@ async fn the_parser_of_asyncapi_takes_the_sockets_contract() {
         (&json!("jobs.example.com"), &json!("wss"), &json!("/below/socket.io/"))
     );
 
+    // Whatever route opens a WebSocket is a channel.
+    let (_, routes) = server.get("/openapi.json").await;
+    let routes = routes["paths"].as_object().unwrap().iter();
+    let opens = routes.filter(|(_, item)| !item["get"]["responses"]["101"].is_null());
+    let mut opens: Vec<String> = opens.map(|(path, _)| nameless(path)).collect();
+    let mut raw = raw.map(nameless);
+    opens.sort();
+    raw.sort();
+    assert_eq!(opens, raw);
+
     // A document with a fault is found out.
     let (wrong, _) = check(&["asyncapi"], &text.replace("#/channels/job\"", "#/channels/jab\"")).await;
     assert!(!wrong.is_empty());
+    server.stop().await;
+}
+
+/// A path without the names of its parameters.
+fn nameless(path: &str) -> String {
+    let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[tokio::test]
+async fn every_message_over_a_raw_socket_is_as_the_contract_says() {
+    let server = Running::quiet().await;
+    let (_, document) = server.get("/asyncapi.json").await;
+    let spoken = all_spoken(&server).await;
+    let (wrong, found) =
+        check(&["sockets"], &json!({ "document": document, "spoken": spoken }).to_string()).await;
+    assert_eq!(wrong, Vec::<String>::new());
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let names = |of: &str| {
+        let names = found[of].as_array().unwrap().iter().filter_map(Value::as_str);
+        names.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    // Nothing stands in the contract that no conversation has.
+    assert_eq!(names("known"), names("seen"));
+
+    // Faults that it must find: a key too few or too many, a word that is none, one of another channel, a number too high.
+    let told = |path: &str, with: &str| -> (String, Value) {
+        let is = |spoken: &&Spoken| {
+            spoken.path.contains(path) && spoken.text.contains(with) && spoken.by == "server"
+        };
+        let found = spoken.iter().find(is).unwrap_or_else(|| panic!("{with} is not told at {path}"));
+        (found.path.clone(), serde_json::from_str(&found.text).unwrap())
+    };
+    let mut bad = Vec::new();
+    for (path, with, pointer, value) in [
+        ("/socket", "status", "/status", json!("idle")),
+        ("/api/ws/jobs", "job_created", "/job/queued_at", json!("2026-01-06T05:56:38.123456Z")),
+        ("/api/ws/jobs", "stats_updated", "/stats/total", json!("1")),
+        ("/ws/job/", "metrics", "/metrics/domain_timings", json!([])),
+        ("/api/ws/projects/", "status_update", "/progress", json!(300)),
+    ] {
+        let (path, message) = told(path, with);
+        let mut changes = [message.clone(), message.clone(), message];
+        *changes[0].pointer_mut(pointer).unwrap() = value;
+        let (inside, key) = pointer.rsplit_once('/').unwrap();
+        changes[1].pointer_mut(inside).unwrap().as_object_mut().unwrap().remove(key);
+        changes[2]["more"] = json!(1);
+        bad.extend(changes.map(|message| Spoken {
+            path: path.clone(),
+            by: "server",
+            text: message.to_string(),
+        }));
+    }
+    bad.push(Spoken { path: "/api/ws/jobs".into(), by: "server", text: r#"{"type":"pong"}"#.into() });
+    bad.push(Spoken { path: "/ws/job/1".into(), by: "server", text: "pong".into() });
+    let (wrong, _) = check(&["sockets"], &json!({ "document": document, "spoken": bad }).to_string()).await;
+    assert_eq!(wrong.len(), bad.len(), "{wrong:#?}");
     server.stop().await;
 }
 
@@ -200,8 +267,7 @@ async fn a_page_in_typescript_compiles_and_one_with_a_misspelt_event_does_not() 
 #[tokio::test]
 async fn contracts_and_the_client_are_kept_until_they_change_and_open_to_all() {
     let bundle = programs().join("node_modules/socket.io-client/dist/socket.io.js");
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.auth.anonymous = false;
     config.server.client_bundle = bundle.clone();
     let server = Running::start(config).await;

@@ -33,7 +33,9 @@ use uuid::Uuid;
 
 use crate::{
     raw_client::RawClient,
-    support::{Running, answer, config, database, folder, heavy, planned_job, soon, store, wait_for},
+    support::{
+        Running, answer, config, database, folder, heavy, planned_job, quiet_config, soon, store, wait_for,
+    },
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -291,8 +293,7 @@ async fn whole_job_whose_crawl_is_paused_stops_within_a_second_and_goes_on_after
     let mut waiting = shop.pages.waiting.subscribe();
     soon("the crawl", waiting.wait_for(|waiting| *waiting > 0)).await.unwrap();
     // Another process than the one that crawls is asked.
-    let mut front = config();
-    front.pipeline.enabled = false;
+    let mut front = quiet_config();
     front.database.url = server.database.clone();
     let front = Running::start(front).await;
     let begun = Instant::now();
@@ -763,8 +764,7 @@ async fn old_jobs_go_with_their_objects_and_what_a_dead_process_left_goes_later(
 
 #[tokio::test]
 async fn a_job_that_waits_for_its_turn_says_so() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.pipeline.jobs_per_owner = 1;
     let server = Running::start(config).await;
     let body = json!({ "shopUrl": "https://shop.example.com/" });

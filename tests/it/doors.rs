@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     raw_client::position,
-    support::{Running, config, planned_job, soon, wait_for},
+    support::{Running, planned_job, quiet_config, soon, wait_for},
 };
 
 /// Seq, name and payload, byte for byte.
@@ -349,8 +349,7 @@ async fn nonsense_is_refused_with_what_to_say_instead() {
 async fn a_slow_reader_is_told_all_of_it_from_the_journal() {
     // More than the sockets' buffers take, of which the server remembers next to nothing.
     const EVENTS: i32 = 6000;
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.realtime.recent_events = 16;
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
@@ -402,8 +401,7 @@ async fn a_stop_ends_streams_and_long_polls_at_once() {
 
 #[tokio::test]
 async fn streams_beyond_the_limit_are_asked_to_come_back() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.realtime.max_streams = 1;
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
@@ -430,8 +428,7 @@ async fn streams_beyond_the_limit_are_asked_to_come_back() {
 
 #[tokio::test]
 async fn a_stream_outlives_the_timeout_of_requests_and_a_long_poll_stays_within_it() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.server.request_timeout = Duration::from_secs(2);
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;

@@ -30,16 +30,15 @@ use uuid::Uuid;
 use crate::{
     label_library::job_with_labels,
     raw_client::{RawClient, Told},
-    support::{PATIENCE, Running, answer, config, soon},
+    support::{PATIENCE, Running, answer, soon},
+    workers::taking_tokens,
 };
 
 pub const SECRET: &str = "a secret of the tests that is long enough";
 
 /// A server whose owners show tokens, and where anybody may come in.
 async fn open(change: impl FnOnce(&mut Config)) -> Running {
-    let mut config = config();
-    config.pipeline.enabled = false;
-    config.auth.jwt_secret = SECRET.into();
+    let mut config = taking_tokens();
     config.auth.leeway = Duration::ZERO;
     config.auth.recheck = Duration::from_secs(1);
     change(&mut config);
@@ -67,7 +66,12 @@ fn token(sub: impl Into<Value>, more: Value) -> String {
     for (name, value) in more.as_object().unwrap() {
         claims[name] = value.clone();
     }
-    assemble(&json!({ "alg": "HS256", "typ": "JWT" }), &claims, |text| hs256(SECRET.as_bytes(), text))
+    signed(&claims)
+}
+
+/// A token with these claims.
+pub fn signed(claims: &Value) -> String {
+    assemble(&json!({ "alg": "HS256", "typ": "JWT" }), claims, |text| hs256(SECRET.as_bytes(), text))
 }
 
 pub fn of(sub: &str) -> String {

@@ -3,40 +3,29 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use calamine::Reader as _;
 use chrono::Utc;
 use futures_util::{StreamExt as _, stream};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use crate::{
+    identity,
     proxy::Proxy,
     raw_client::{RawClient, Told},
     stock_client::{Page, Stock},
-    support::{Running, answer, config, soon, wait_for},
-    workers::Caller,
+    support::{Running, answer, soon, wait_for},
+    workers::{Caller, taking_tokens},
 };
-
-const SECRET: &str = "a secret of the tests that is long enough";
 
 /// A token of a subject: `access` or `refresh`.
 pub fn token(sub: &str, kind: &str, seconds: i64) -> String {
-    let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let exp = Utc::now().timestamp() + seconds;
-    let claims = json!({ "sub": sub, "type": kind, "fresh": false, "exp": exp });
-    let text = format!("{}.{}", part(json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
-    let mut code = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    code.update(text.as_bytes());
-    format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(code.finalize().into_bytes()))
+    identity::signed(&json!({ "sub": sub, "type": kind, "fresh": false, "exp": exp }))
 }
 
 async fn server() -> Running {
-    let mut config = config();
-    config.pipeline.enabled = false;
-    config.auth.jwt_secret = SECRET.into();
+    let mut config = taking_tokens();
     config.auth.leeway = Duration::ZERO;
     Running::start(config).await
 }
@@ -389,9 +378,7 @@ async fn claim(worker: &Caller) -> Value {
 
 #[tokio::test]
 async fn what_a_job_comes_to_is_settled_exported_tried_again_and_done_once_more() {
-    let mut config = config();
-    config.pipeline.enabled = false;
-    config.auth.jwt_secret = SECRET.into();
+    let mut config = taking_tokens();
     config.novel_tool.exports_per_hour = 3;
     let server = Running::start(config).await;
     let (owner, other) = (token("7", "access", 600), token("8", "access", 600));

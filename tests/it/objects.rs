@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     process::{Process, free_port},
     raw_client::{RawClient, Told},
-    support::{Running, answer, config, folder, soon, wait_for},
+    support::{Running, answer, config, folder, quiet_config, soon, wait_for},
 };
 
 /// What a bucket's server does with a request.
@@ -141,8 +141,7 @@ fn server_base(address: &str) -> String {
 
 /// A server in this process whose addresses of objects are signed.
 async fn signing() -> Running {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.objects.signed = Signed::Always;
     Running::start(config).await
 }

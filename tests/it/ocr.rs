@@ -8,7 +8,7 @@ use resvg::{tiny_skia, usvg};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Running, answer, config, heavy};
+use crate::support::{Running, answer, config, heavy, quiet_config};
 
 /// A product's page as a picture: its name, article number, price.
 fn page(name: &str, number: &str, price: &str) -> DynamicImage {
@@ -121,8 +121,7 @@ async fn pictures_that_are_sent_are_read_as_a_job_that_is_seen_live() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_that_takes_longer_than_a_request_is_asked_for_later() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.ocr.wait = Duration::from_millis(500);
     let server = Running::start(config).await;
     let form = Form::new().part("screenshot", packed(&DynamicImage::new_rgb8(30, 20), ImageFormat::Png));

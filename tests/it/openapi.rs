@@ -6,7 +6,7 @@ use jobcast::config::NovelTool;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Running, folder};
+use crate::support::{Running, folder, quiet_config};
 
 const METHODS: [&str; 6] = ["get", "put", "post", "patch", "delete", "head"];
 /// Cases that the fuzzer makes up for an operation, besides those at the borders of its schema.
@@ -112,8 +112,7 @@ async fn a_fuzzer_finds_the_server_as_its_contract_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fuzzer = root.join("tests/openapi/.venv/bin/schemathesis");
     assert!(fuzzer.exists(), "the fuzzer is not installed; `make test` does that");
-    let mut config = crate::support::config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     // Nobody reads the pictures that it sends.
     config.ocr.wait = Duration::from_secs(1);
     // It comes more often than anybody.

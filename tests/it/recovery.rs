@@ -19,7 +19,7 @@ use crate::{
     proxy::Proxy,
     raw_client::{RawClient, Told},
     stock_client::{Heard, Page, Stock},
-    support::{Running, config, folder, planned_job, soon, wait_for},
+    support::{Running, folder, planned_job, quiet_config, soon, wait_for},
 };
 
 /// Each of these with the client that can come back to its session, however it travels.
@@ -51,8 +51,7 @@ however_it_travels! {
 
 /// Workers would tell of jobs by themselves; a client notices soon that nobody answers.
 fn settings() -> Config {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.realtime.recent_events = 16;
     config.realtime.ping_interval = Duration::from_millis(300);
     config.realtime.ping_timeout = Duration::from_millis(1200);

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     raw_client::{RawClient, Told},
-    support::{Running, config, milliseconds, planned_job, soon, wait_for},
+    support::{Running, milliseconds, planned_job, quiet_config, soon, wait_for},
 };
 
 /// Clients of a crowd.
@@ -140,8 +140,7 @@ async fn messages_of_one_socket_are_handled_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_not_lost_among_the_events_that_it_brings() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.realtime.max_buffered_packets = 16;
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
@@ -408,8 +407,7 @@ fn resident() -> usize {
 async fn slow_readers_get_everything_and_neither_delay_others_nor_fill_the_memory() {
     const EVENTS: usize = 20_000;
     const SLOW: usize = 6;
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.realtime.recent_events = 1000;
     let server = Running::start(config).await;
     let job = planned_job(server.store()).await;
@@ -447,8 +445,7 @@ async fn slow_readers_get_everything_and_neither_delay_others_nor_fill_the_memor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_is_stuck_for_good_is_let_go() {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.realtime.ping_interval = Duration::from_millis(300);
     config.realtime.ping_timeout = Duration::from_millis(300);
     let server = Running::start(config).await;

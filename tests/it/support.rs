@@ -53,6 +53,13 @@ pub fn config() -> Config {
     config
 }
 
+/// The same for a server whose jobs wait for what a test does with them.
+pub fn quiet_config() -> Config {
+    let mut config = config();
+    config.pipeline.enabled = false;
+    config
+}
+
 /// The Postgres server of this run: the one that `jobcast postgres --` gave, or one of this process's own.
 async fn postgres() -> PgConnectOptions {
     static OWN: OnceCell<(Postgres, tempfile::TempDir)> = OnceCell::const_new();
@@ -195,9 +202,7 @@ pub struct Running {
 impl Running {
     /// The whole server without workers.
     pub async fn quiet() -> Running {
-        let mut config = config();
-        config.pipeline.enabled = false;
-        Running::start(config).await
+        Running::start(quiet_config()).await
     }
 
     /// On a database of its own if the settings name none.

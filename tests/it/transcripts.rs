@@ -54,6 +54,7 @@ use jobcast::{
     },
     store::{Addresses, Blobs, Change, JobRecord, NewJob, NewWork, Recorded, Slot, Transient, WorkRecord},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
@@ -419,13 +420,47 @@ async fn run_pure<F: Frontend>() {
 }
 
 async fn run_all<F: Frontend<Dialect: Dialect>>(server: &Running) {
+    run_pure::<F>().await;
+    run_real::<F>(server).await;
+}
+
+/// What was spoken over raw WebSockets.
+async fn run_real<F: Frontend<Dialect: Dialect>>(server: &Running) -> Vec<Spoken> {
     let conversations = read(F::NAME);
     assert!(!conversations.is_empty(), "{} has no conversations", F::NAME);
-    run_pure::<F>().await;
+    let mut spoken = Vec::new();
     for conversation in conversations {
-        let mut real = Real::<F> { server, job: None, socket: None, of: PhantomData };
+        let mut real = Real::<F> {
+            server,
+            job: None,
+            path: String::new(),
+            socket: None,
+            spoken: Vec::new(),
+            of: PhantomData,
+        };
         conversation.run("over a socket", &mut real, F::SHOWS).await;
+        spoken.extend(real.spoken);
     }
+    spoken
+}
+
+/// A message over a raw WebSocket of a running server.
+#[derive(Clone, Debug, Serialize)]
+pub struct Spoken {
+    /// Where the socket was opened.
+    pub path: String,
+    /// `server` or `client`.
+    pub by: &'static str,
+    pub text: String,
+}
+
+/// All that is spoken in the conversations over raw WebSockets.
+pub async fn all_spoken(server: &Running) -> Vec<Spoken> {
+    let mut spoken = run_real::<Plain>(server).await;
+    spoken.extend(run_real::<Queue>(server).await);
+    spoken.extend(run_real::<Scraper>(server).await);
+    spoken.extend(run_real::<Agents>(server).await);
+    spoken
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -730,8 +765,16 @@ impl<F: Frontend> Talk for Pure<F> {
 struct Real<'a, F> {
     server: &'a Running,
     job: Option<JobId>,
+    path: String,
     socket: Option<WebSocketStream<TcpStream>>,
+    spoken: Vec<Spoken>,
     of: PhantomData<F>,
+}
+
+impl<F> Real<'_, F> {
+    fn note(&mut self, by: &'static str, text: &str) {
+        self.spoken.push(Spoken { path: self.path.clone(), by, text: text.to_owned() });
+    }
 }
 
 impl<F: Frontend> Talk for Real<'_, F> {
@@ -741,10 +784,12 @@ impl<F: Frontend> Talk for Real<'_, F> {
 
     async fn open(&mut self, known: bool, _: Option<&Value>) {
         let job = if known { self.job.unwrap() } else { JobId(Uuid::now_v7()) };
-        self.socket = Some(connect(self.server, &F::path(job)).await);
+        self.path = F::path(job);
+        self.socket = Some(connect(self.server, &self.path).await);
     }
 
     async fn say(&mut self, text: String) {
+        self.note("client", &text);
         self.socket.as_mut().unwrap().send(Message::text(text)).await.unwrap();
     }
 
@@ -755,7 +800,10 @@ impl<F: Frontend> Talk for Real<'_, F> {
     async fn hear(&mut self) -> Option<Heard> {
         loop {
             return Some(match self.socket.as_mut().unwrap().next().await?.ok()? {
-                Message::Text(text) => Heard::Text(text.to_string()),
+                Message::Text(text) => {
+                    self.note("server", &text);
+                    Heard::Text(text.to_string())
+                }
                 Message::Close(frame) => Heard::Close(frame.map_or(1005, |frame| frame.code.into())),
                 _ => continue,
             });

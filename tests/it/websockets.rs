@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 use uuid::Uuid;
 
 use crate::{
-    support::{Running, config, milliseconds, soon, wait_for},
+    support::{Running, milliseconds, quiet_config, soon, wait_for},
     transcripts::connect,
 };
 
@@ -111,8 +111,7 @@ async fn refused(server: &Running, path: &str, origin: Option<&str>) -> Option<u
 
 #[tokio::test]
 async fn a_raw_socket_is_for_pages_that_may_call_and_for_so_many_at_once() {
-    let mut settings = config();
-    settings.pipeline.enabled = false;
+    let mut settings = quiet_config();
     settings.realtime.max_raw_sockets = 2;
     let server = Running::start(settings).await;
     let path = format!("/v1/jobs/{}/socket", job(server.store()).await);
@@ -153,8 +152,7 @@ async fn a_client_that_says_too_much_is_sent_away() {
 
 #[tokio::test]
 async fn a_client_that_gives_no_sign_of_life_is_dropped_and_one_that_only_answers_pings_stays() {
-    let mut settings = config();
-    settings.pipeline.enabled = false;
+    let mut settings = quiet_config();
     settings.realtime.ping_interval = Duration::from_millis(50);
     settings.realtime.ping_timeout = Duration::from_millis(200);
     let server = Running::start(settings).await;
@@ -213,8 +211,7 @@ async fn many_tabs_are_told_the_same_and_a_stop_sends_all_away_to_come_back() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_sent_away_and_costs_the_others_nothing() {
-    let mut settings = config();
-    settings.pipeline.enabled = false;
+    let mut settings = quiet_config();
     settings.realtime.max_buffered_bytes = 20_000;
     settings.realtime.stall_timeout = Duration::from_millis(500);
     let server = Running::start(settings).await;

@@ -2,40 +2,31 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobcast::{
     app::{Server, listen},
     config::Config,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::process::{Child, Command};
 use url::Url;
 
 use crate::{
+    identity::{self, SECRET},
     process::{Process, free_port},
-    support::{Running, address, answer, config, database, folder, soon, wait_for},
+    support::{Running, address, answer, database, folder, quiet_config, soon, wait_for},
     verify,
 };
 
-const SECRET: &str = "a secret of the tests that is long enough";
-
 /// A token of a subject with these scopes.
 pub fn token(subject: &str, scope: &str) -> String {
-    let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({ "sub": subject, "scope": scope, "exp": chrono::Utc::now().timestamp() + 3600 });
-    let signed = format!("{}.{}", part(json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(signed.as_bytes());
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    let exp = chrono::Utc::now().timestamp() + 3600;
+    identity::signed(&json!({ "sub": subject, "scope": scope, "exp": exp }))
 }
 
 /// Settings of a server that takes such tokens.
 pub fn taking_tokens() -> Config {
-    let mut config = config();
-    config.pipeline.enabled = false;
+    let mut config = quiet_config();
     config.auth.jwt_secret = SECRET.into();
     config
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::{config::Config, event::contract};
+use crate::{config::Config, dialects, event::contract};
 
 /// What to print.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -26,7 +26,7 @@ pub fn run(config: &Config, format: Format) {
         Format::Typescript => print!("{}", contract::typescript()),
         Format::Markdown => print!("{}", contract::markdown_table()),
         Format::JsonSchema => print!("{}", contract::json_schema()),
-        Format::Asyncapi => print!("{}", contract::asyncapi(&address(config))),
+        Format::Asyncapi => print!("{}", contract::asyncapi(&address(config), &dialects::sockets())),
     }
 }
 

@@ -1,81 +1,39 @@
 //! How this API says no: `{"detail": …}`.
 
-use axum::{
-    Json,
-    extract::rejection::{JsonRejection, QueryRejection},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::{extract::rejection::QueryRejection, http::StatusCode};
 
+use super::Scraper;
+pub use crate::dialects::detail::Detail;
 use crate::{
-    http::{body_rejection, internal},
+    dialects::detail::{self, Frontend},
+    http::{query_rejection, status},
     job::{Code, Rejection},
-    store::StoreError,
 };
+
+/// What its pages know of a job that is not there.
+const NO_JOB: &str = "Job not found";
 
 /// An answer that says no.
-#[derive(Debug)]
-pub struct Refusal {
-    status: StatusCode,
-    detail: String,
-}
+pub type Refusal = detail::Refusal<Scraper>;
 
-/// What it looks like.
-#[derive(Serialize, ToSchema)]
-pub struct Detail {
-    /// What is wrong.
-    detail: String,
-}
-
-impl Refusal {
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Refusal {
-        Refusal { status, detail: detail.into() }
-    }
-
-    pub fn bad(detail: impl Into<String>) -> Refusal {
-        Refusal::new(StatusCode::BAD_REQUEST, detail)
-    }
-
-    pub fn no_job() -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, "Job not found")
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(Rejection { code, message }: Rejection) -> Refusal {
+impl Frontend for Scraper {
+    fn words(Rejection { code, message }: Rejection) -> (StatusCode, String) {
         match code {
-            Code::JobNotFound | Code::MalformedId => Refusal::no_job(),
-            code => {
-                let status = StatusCode::from_u16(code.http_status());
-                Refusal::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message)
-            }
+            Code::JobNotFound | Code::MalformedId => (StatusCode::NOT_FOUND, NO_JOB.into()),
+            code => (status(code), message),
         }
     }
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Refusal {
-        internal(error).into()
-    }
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(rejection: JsonRejection) -> Refusal {
-        body_rejection(&rejection).into()
+impl Refusal {
+    pub fn no_job() -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, NO_JOB)
     }
 }
 
 impl From<QueryRejection> for Refusal {
     fn from(rejection: QueryRejection) -> Refusal {
-        Refusal::bad(format!("The query cannot be read: {}.", rejection.body_text()))
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, Json(Detail { detail: self.detail })).into_response()
+        query_rejection(&rejection).into()
     }
 }
 

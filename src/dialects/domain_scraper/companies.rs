@@ -18,13 +18,11 @@ use super::{
     start::{CsvForm, DOMAIN_HEADINGS, Table, profile},
 };
 use crate::{
-    http::{Api, Caller},
+    http::{Api, Caller, window},
     job::{Scope, domain},
     store::{Company, Store, StoreError},
 };
 
-/// Companies of a page at the most.
-const MAX_PAGE: i64 = 500;
 /// Companies of a preview.
 const PREVIEW: i64 = 20;
 /// Companies that are read at once for a file.
@@ -64,10 +62,7 @@ pub async fn list(
 ) -> Result<Json<Value>, Refusal> {
     caller.require(Scope::Read)?;
     let Query(ListQuery { limit, offset }) = query?;
-    let (limit, offset) = (limit.unwrap_or(50), offset.unwrap_or(0));
-    if !(1..=MAX_PAGE).contains(&limit) || offset < 0 {
-        return Err(Refusal::bad(format!("limit must be from 1 to {MAX_PAGE}, offset from 0.")));
-    }
+    let (limit, offset) = window(limit, offset)?;
     let (companies, total) = api.store.companies(caller.subject(), limit, offset).await?;
     let companies: Vec<Value> = companies.iter().map(line).collect();
     Ok(Json(json!({ "companies": companies, "total": total, "limit": limit, "offset": offset })))

@@ -4,6 +4,7 @@
 mod answer;
 pub mod board;
 mod companies;
+mod contract;
 mod start;
 mod status;
 

@@ -18,9 +18,10 @@ use utoipa::ToSchema;
 use super::{
     answer::{Detail, Refusal},
     board::Board,
+    contract,
 };
 use crate::{
-    event::{Event, Kind},
+    event::{Event, Kind, contract::Channel},
     http::{Api, Caller},
     job::{JobId, Scope, Stage},
     realtime::{
@@ -117,6 +118,10 @@ impl Projection for Scraper {
 
 impl Dialect for Scraper {
     const NAME: &'static str = "domain_scraper";
+
+    fn channel() -> Channel {
+        contract::channel()
+    }
 }
 
 /// A job on companies, made of its events; `None` if it is none, or another's.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-pub use crate::http::objects_failed;
+pub use crate::http::{objects_failed, status};
 use crate::{
     http::{Api, Caller, internal},
     job::{Code, JobId, Rejection},
@@ -75,11 +75,6 @@ impl Refusal {
     }
 }
 
-/// The status of a refusal.
-pub fn status(code: Code) -> StatusCode {
-    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
 impl From<Rejection> for Refusal {
     fn from(Rejection { code, message }: Rejection) -> Refusal {
         match code {
@@ -127,6 +122,19 @@ pub fn success(body: Value) -> Response {
         data: &'a Value,
     }
     Json(Success { success: true, body: &body, data: &body }).into_response()
+}
+
+/// Which page of a list this is, from 1, and how many pages of `limit` entries there are.
+pub fn pagination(page: i64, limit: i64, total: i64) -> Value {
+    let pages = (total + limit - 1) / limit;
+    json!({
+        "page": page,
+        "limit": limit,
+        "total": total,
+        "totalPages": pages,
+        "hasNext": page < pages,
+        "hasPrev": page > 1,
+    })
 }
 
 /// The job that a path names, which is one that the caller may know of. What is no id at all names no job either.

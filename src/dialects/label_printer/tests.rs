@@ -88,7 +88,7 @@ async fn house() -> House {
         numbers: Numbers::new(store.clone(), hub, config.metrics.access, &public, Arc::new(|| {})),
         page: http::Page::new(blobs.addresses()),
         demo_shop: None,
-        contracts: http::Contracts::open(&public, "".as_ref()).unwrap(),
+        contracts: http::Contracts::open(&public, &[], "".as_ref()).unwrap(),
         webhooks: http::Webhooks {
             check: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
             ping: Arc::new(|_| Box::pin(std::future::ready(None))),

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::KIND;
 use crate::{
-    http::{Api, Caller, body_rejection, internal},
+    http::{Api, Caller, body_rejection, internal, status},
     job::{Code, Rejection},
     store::{StoreError, WorkRecord},
 };
@@ -49,8 +49,7 @@ impl Refusal {
 
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Refusal {
-        let status = StatusCode::from_u16(rejection.code.http_status());
-        Refusal::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), rejection.message)
+        Refusal::new(status(rejection.code), rejection.message)
     }
 }
 
@@ -78,9 +77,7 @@ pub fn refuse(rejection: &Rejection) -> Response {
         Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "Missing Authorization Header"),
         Code::TokenExpired => (StatusCode::UNAUTHORIZED, "Token has expired"),
         Code::InvalidToken => (StatusCode::UNPROCESSABLE_ENTITY, &*rejection.message),
-        code => {
-            (StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::FORBIDDEN), &*rejection.message)
-        }
+        code => (status(code), &*rejection.message),
     };
     (status, Json(json!({ "msg": msg }))).into_response()
 }

@@ -1,9 +1,12 @@
 //! The novel tool's words on Socket.IO: a page joins the room of a job and is shown it, whole, at once and whenever it
 //! changes.
 //!
-//! What is shown is made once a change for all who are in the room ([`Projector`]); of what a page could not take yet
-//! only the newest is kept. Who joins makes all who are in the room be shown it, too. A page of one generation opens and
-//! joins hundreds of times a second: that costs one look at the job's row each time, and the others see it seldom.
+//! What is shown is made once a change for all who are in the room ([`Projector`]). Who joins makes all who are in the
+//! room be shown it, too. A page of one generation opens and joins hundreds of times a second: that costs one look at the
+//! job's row each time, and the others see it seldom.
+
+mod novels;
+mod screen;
 
 use std::{
     collections::HashMap,
@@ -11,98 +14,30 @@ use std::{
     time::Duration,
 };
 
-use axum::extract::ws::Utf8Bytes;
-use serde_json::{Map, Value, json, value::RawValue};
-use socketioxide::{
-    SendError, SocketError,
-    extract::{SocketRef, TryData},
-};
+use serde_json::{Value, json};
+use socketioxide::extract::{SocketRef, TryData};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{KIND, results, shape};
+pub use self::novels::{Known, Novels};
+use self::screen::Screen;
+use super::KIND;
 use crate::{
     identity::{Credentials, Identity},
     job::{Code, JobId, Principal, Rejection, Scope},
     metrics::numbers,
     realtime::{
-        feed::{Interest, News},
-        projector::{Listener, Opened, Projection, Projector, Seat, Told},
+        projector::{Projector, Seat},
         socketio::{MoreRooms, Words},
     },
-    store::{Blobs, Store, StoreError, WorkRecord},
+    store::{Store, StoreError},
 };
 
 /// Rooms that one connection may be in, and its messages that may wait.
 const MAX_ROOMS: usize = 50;
 const MAX_WAITING: usize = 64;
-/// Waits for room in a client's buffer double from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
 /// Who joins makes a whole room be shown its job; of many who join, once in so long.
 const CALM: Duration = Duration::from_millis(500);
-/// Before a room that could not be kept is entered again.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// A novel as its page is shown it.
-pub struct Novels {
-    blobs: Blobs,
-}
-
-/// What is known of a novel.
-pub struct Known {
-    pub work: WorkRecord,
-    /// Those that its document does not hold itself.
-    pub sentences: Map<String, Value>,
-}
-
-impl Novels {
-    pub fn new(blobs: Blobs) -> Novels {
-        Novels { blobs }
-    }
-
-    async fn known(&self, store: &Store, work: WorkRecord) -> Result<Known, StoreError> {
-        match results::sentences(store, &self.blobs, &work).await {
-            Ok(sentences) => Ok(Known { work, sentences }),
-            // Its page must not see it completed without results: it is asked for again.
-            Err(rejection) => Err(StoreError::Corrupt { table: "artifacts", detail: rejection.message }),
-        }
-    }
-}
-
-impl Projection for Novels {
-    type Topic = JobId;
-    type State = Known;
-
-    fn interest(&self, job: &JobId) -> Interest {
-        Interest::Job(*job)
-    }
-
-    async fn open(&self, store: &Store, job: &JobId) -> Result<Opened<Known>, StoreError> {
-        match store.work(*job).await {
-            Ok(novel) => Ok(Opened::Topic(self.known(store, novel).await?)),
-            // It was removed since its page was let in.
-            Err(StoreError::Rejected(_)) => Ok(Opened::Refused(Told::default())),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn greet(&self, novel: &Known, told: &mut Told) {
-        told.show(0, shape::job(&novel.work, &novel.sentences).to_string());
-    }
-
-    async fn gather(&self, store: &Store, novel: &mut Known, _: &News) -> Result<(), StoreError> {
-        match store.work(novel.work.record.job.id).await {
-            Ok(now) => *novel = self.known(store, now).await?,
-            Err(StoreError::Rejected(_)) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn tell(&self, novel: &mut Known, _: &News, told: &mut Told) {
-        self.greet(novel, told);
-    }
-}
 
 /// All rooms of this process.
 pub struct Rooms {
@@ -120,7 +55,7 @@ impl Rooms {
 }
 
 /// What a page says.
-enum Message {
+pub enum Message {
     Join(Value),
     Leave(Value),
     /// Nobody says this: a room could not be kept.
@@ -254,12 +189,7 @@ impl Rooms {
             return Err("Unauthorized access to job".to_owned());
         }
         let job = novel.record.job.id;
-        let screen = Arc::new(Screen {
-            socket: socket.clone(),
-            slot: Mutex::default(),
-            number,
-            messages: sender.downgrade(),
-        });
+        let screen = Arc::new(Screen::new(socket.clone(), number, sender.downgrade()));
         let seat = self.projector.join(&job, Arc::new(screen.clone())).await.map_err(|_| failed())?;
         let over = self.identity.until_over(&caller);
         let (socket, shown) = (socket.clone(), screen.clone());
@@ -314,93 +244,6 @@ fn number(data: &Value, key: &str) -> Option<i64> {
 /// What the room of a job is called.
 fn room(number: i64) -> String {
     format!("job_{number}")
-}
-
-/// Where a page is shown a job.
-struct Screen {
-    socket: SocketRef,
-    slot: Mutex<Slot>,
-    /// The job's.
-    number: i64,
-    messages: mpsc::WeakSender<Message>,
-}
-
-#[derive(Default)]
-struct Slot {
-    /// The newest that was not sent.
-    newest: Option<Utf8Bytes>,
-    /// Whether a task waits for room in the client's buffer.
-    waits: bool,
-    closed: bool,
-}
-
-impl Screen {
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows nothing any more.
-    fn close(&self) {
-        let mut slot = self.slot();
-        slot.closed = true;
-        slot.newest = None;
-    }
-
-    /// Takes its place in the room again in a while: the room could not be kept.
-    fn come_back(&self) {
-        let (number, messages) = (self.number, self.messages.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(AGAIN).await;
-            if let Some(messages) = messages.upgrade() {
-                let _ = messages.send(Message::Again(number)).await;
-            }
-        });
-    }
-
-    /// Sends the newest; returns whether there is no room for it yet.
-    fn send(&self, slot: &mut Slot) -> bool {
-        let Some(text) = slot.newest.take() else { return false };
-        let Ok(job) = serde_json::from_str::<&RawValue>(&text) else { return false };
-        let full = matches!(
-            self.socket.emit("job_progress", job),
-            Err(SendError::Socket(SocketError::InternalChannelFull))
-        );
-        if full {
-            slot.newest = Some(text);
-        }
-        full
-    }
-}
-
-impl Listener for Arc<Screen> {
-    fn hear(&self, told: &Told) {
-        if told.close.is_some() {
-            self.come_back();
-        }
-        let Some(frame) = told.frames.last() else { return };
-        let mut slot = self.slot();
-        if slot.closed {
-            return;
-        }
-        slot.newest = Some(frame.text.clone());
-        if slot.waits || !self.send(&mut slot) {
-            return;
-        }
-        slot.waits = true;
-        let screen = self.clone();
-        tokio::spawn(async move {
-            let mut pause = PAUSES.0;
-            loop {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-                let mut slot = screen.slot();
-                if !screen.send(&mut slot) {
-                    slot.waits = false;
-                    return;
-                }
-            }
-        });
-    }
 }
 
 /// Tells a page what went wrong.

@@ -1,59 +1,36 @@
 //! How these routes say no: `{"detail": …}`.
 
-use axum::{
-    Json,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::http::StatusCode;
 
+use super::ProjectAgents;
+pub use crate::dialects::detail::Detail;
 use crate::{
-    http::{internal, objects_failed},
+    dialects::detail::{self, Frontend},
+    http::{objects_failed, status},
     job::{Code, Rejection},
-    store::{BlobsError, StoreError},
+    store::BlobsError,
 };
+
+/// What its pages know of a project that is not there.
+const NO_PROJECT: &str = "Project not found";
 
 /// An answer that says no.
-#[derive(Debug)]
-pub struct Refusal {
-    status: StatusCode,
-    detail: String,
-}
+pub type Refusal = detail::Refusal<ProjectAgents>;
 
-/// What a refusal looks like, for the contract.
-#[derive(Serialize, ToSchema)]
-pub struct DetailBody {
-    /// What is wrong.
-    detail: String,
-}
+impl Frontend for ProjectAgents {
+    const SAYS_WHEN: bool = true;
 
-impl Refusal {
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Refusal {
-        Refusal { status, detail: detail.into() }
-    }
-
-    pub fn no_project() -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, "Project not found")
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(Rejection { code, message }: Rejection) -> Refusal {
+    fn words(Rejection { code, message }: Rejection) -> (StatusCode, String) {
         match code {
-            Code::JobNotFound | Code::MalformedId => Refusal::no_project(),
-            code => {
-                let status =
-                    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                Refusal::new(status, message)
-            }
+            Code::JobNotFound | Code::MalformedId => (StatusCode::NOT_FOUND, NO_PROJECT.into()),
+            code => (status(code), message),
         }
     }
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Refusal {
-        internal(error).into()
+impl Refusal {
+    pub fn no_project() -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, NO_PROJECT)
     }
 }
 
@@ -65,15 +42,5 @@ impl From<BlobsError> for Refusal {
             }
             error => objects_failed(&error).into(),
         }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(DetailBody { detail: self.detail })).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-        }
-        response
     }
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod answer;
+mod contract;
 pub mod socket;
 
 use std::sync::Arc;
@@ -26,12 +27,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use self::{
-    answer::{DetailBody, Refusal},
+    answer::{Detail, Refusal},
     socket::{ProjectAgents, Standing, Topic},
 };
 use crate::{
     event::{Timestamp, format_timestamp},
-    http::{Api, Caller, body_rejection},
+    http::{Api, Caller},
     job::{Code, JobId, Rejection, Scope},
     realtime::websocket::{Door, Opening, RawSockets},
     store::{NewWork, Project, ProjectFields, StoreError, WorkRecord, run_id},
@@ -153,7 +154,7 @@ struct Wish {
 /// Lists the caller's projects, newest first, at most 200; without their code, which is each project's own.
 #[utoipa::path(
     get, path = "/api/projects", operation_id = "list_projects", tag = "project agents",
-    responses((status = 200, body = Vec<Value>), (status = 401, body = DetailBody), (status = 403, body = DetailBody), (status = 503, body = DetailBody)),
+    responses((status = 200, body = Vec<Value>), (status = 401, body = Detail), (status = 403, body = Detail), (status = 503, body = Detail)),
 )]
 async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Value>, Refusal> {
     caller.require(Scope::Read)?;
@@ -173,9 +174,9 @@ async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Value>, Ref
 #[utoipa::path(
     post, path = "/api/projects", operation_id = "create_project", tag = "project agents", request_body = ProjectBody,
     responses(
-        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
-        (status = 403, body = DetailBody), (status = 413, body = DetailBody), (status = 422, body = DetailBody),
-        (status = 429, body = DetailBody), (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = Detail), (status = 401, body = Detail),
+        (status = 403, body = Detail), (status = 413, body = Detail), (status = 422, body = Detail),
+        (status = 429, body = Detail), (status = 503, body = Detail),
     ),
 )]
 async fn create(
@@ -184,7 +185,7 @@ async fn create(
     body: Result<Json<ProjectBody>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
     caller.require(Scope::Write)?;
-    let body = read(body)?;
+    let Json(body) = body?;
     let fields = ProjectFields {
         name: body.name,
         description: body.description,
@@ -202,8 +203,8 @@ async fn create(
     get, path = "/api/projects/{id}", operation_id = "show_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Value), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
-        (status = 404, body = DetailBody), (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 401, body = Detail), (status = 403, body = Detail),
+        (status = 404, body = Detail), (status = 503, body = Detail),
     ),
 )]
 async fn show(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Json<Value>, Refusal> {
@@ -218,9 +219,9 @@ async fn show(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<J
     put, path = "/api/projects/{id}", operation_id = "change_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")), request_body = ProjectChange,
     responses(
-        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
-        (status = 403, body = DetailBody), (status = 404, body = DetailBody), (status = 413, body = DetailBody),
-        (status = 422, body = DetailBody), (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = Detail), (status = 401, body = Detail),
+        (status = 403, body = Detail), (status = 404, body = Detail), (status = 413, body = Detail),
+        (status = 422, body = Detail), (status = 503, body = Detail),
     ),
 )]
 async fn change(
@@ -230,7 +231,7 @@ async fn change(
     body: Result<Json<ProjectChange>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
     caller.require(Scope::Write)?;
-    let change = read(body)?;
+    let Json(change) = body?;
     let with = |old: ProjectFields| ProjectFields {
         name: change.name.clone().unwrap_or(old.name),
         description: change.description.clone().unwrap_or(old.description),
@@ -252,8 +253,8 @@ async fn change(
     delete, path = "/api/projects/{id}", operation_id = "remove_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Value), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
-        (status = 404, body = DetailBody), (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 401, body = Detail), (status = 403, body = Detail),
+        (status = 404, body = Detail), (status = 503, body = Detail),
     ),
 )]
 async fn remove(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Json<Value>, Refusal> {
@@ -278,17 +279,15 @@ async fn remove(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result
     post, path = "/api/projects/{id}/generate", operation_id = "generate_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
-        (status = 403, body = DetailBody), (status = 404, body = DetailBody),
-        (status = 409, body = DetailBody, description = "It is being generated"),
-        (status = 429, body = DetailBody, description = "Too many projects wait for their agents"),
-        (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = Detail), (status = 401, body = Detail),
+        (status = 403, body = Detail), (status = 404, body = Detail),
+        (status = 409, body = Detail, description = "It is being generated"),
+        (status = 429, body = Detail, description = "Too many projects wait for their agents"),
+        (status = 503, body = Detail),
     ),
 )]
 async fn generate(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Json<Value>, Refusal> {
-    let project = begin(&api, &caller, id).await?;
-    let message = "Project generation started";
-    Ok(Json(json!({ "message": message, "project_id": project.id, "status": "in_progress" })))
+    begin(&api, &caller, id, "Project generation started").await.map(Json)
 }
 
 /// Generates a project anew; what was generated before stays until the new run has ended.
@@ -296,22 +295,21 @@ async fn generate(State(api): State<Api>, caller: Caller, id: ProjectId) -> Resu
     post, path = "/api/projects/{id}/regenerate", operation_id = "regenerate_project", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 401, body = DetailBody),
-        (status = 403, body = DetailBody), (status = 404, body = DetailBody),
-        (status = 409, body = DetailBody, description = "It is being generated"),
-        (status = 429, body = DetailBody, description = "Too many projects wait for their agents"),
-        (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = Detail), (status = 401, body = Detail),
+        (status = 403, body = Detail), (status = 404, body = Detail),
+        (status = 409, body = Detail, description = "It is being generated"),
+        (status = 429, body = Detail, description = "Too many projects wait for their agents"),
+        (status = 503, body = Detail),
     ),
 )]
 async fn regenerate(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Json<Value>, Refusal> {
-    let project = begin(&api, &caller, id).await?;
-    Ok(Json(json!({
-        "message": "Project regeneration started", "project_id": project.id, "status": "in_progress",
-        "note": "The project is generated from the beginning",
-    })))
+    let mut begun = begin(&api, &caller, id, "Project regeneration started").await?;
+    begun["note"] = "The project is generated from the beginning".into();
+    Ok(Json(begun))
 }
 
-async fn begin(api: &Api, caller: &Caller, id: ProjectId) -> Result<Project, Refusal> {
+/// Begins a generation; what the page is told begins with the message.
+async fn begin(api: &Api, caller: &Caller, id: ProjectId, message: &str) -> Result<Value, Refusal> {
     caller.require(Scope::Write)?;
     let id = id.0.ok_or_else(Refusal::no_project)?;
     let work = |project: &Project, job| {
@@ -327,7 +325,9 @@ async fn begin(api: &Api, caller: &Caller, id: ProjectId) -> Result<Project, Ref
         };
         NewWork { id: job, owner: project.owner.clone(), input, ..NewWork::new(KIND, fields.name.clone()) }
     };
-    api.store.generate_project(id, caller.sees_only(), work).await?.ok_or_else(Refusal::no_project)
+    let begun = api.store.generate_project(id, caller.sees_only(), work).await?;
+    let project = begun.ok_or_else(Refusal::no_project)?;
+    Ok(json!({ "message": message, "project_id": project.id, "status": "in_progress" }))
 }
 
 /// How far a project is, with the last lines of its log.
@@ -335,8 +335,8 @@ async fn begin(api: &Api, caller: &Caller, id: ProjectId) -> Result<Project, Ref
     get, path = "/api/projects/{id}/status", operation_id = "project_status", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Value), (status = 401, body = DetailBody), (status = 403, body = DetailBody),
-        (status = 404, body = DetailBody), (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 401, body = Detail), (status = 403, body = Detail),
+        (status = 404, body = Detail), (status = 503, body = Detail),
     ),
 )]
 async fn status(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Json<Value>, Refusal> {
@@ -352,9 +352,9 @@ async fn status(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result
     get, path = "/api/projects/{id}/code", operation_id = "project_code", tag = "project agents",
     params(("id" = String, Path, description = "The project's id")),
     responses(
-        (status = 200, body = Value), (status = 400, body = DetailBody, description = "It is not generated yet"),
-        (status = 401, body = DetailBody), (status = 403, body = DetailBody), (status = 404, body = DetailBody),
-        (status = 503, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = Detail, description = "It is not generated yet"),
+        (status = 401, body = Detail), (status = 403, body = Detail), (status = 404, body = Detail),
+        (status = 503, body = Detail),
     ),
 )]
 async fn code(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Json<Value>, Refusal> {
@@ -371,9 +371,9 @@ async fn code(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<J
     params(("id" = String, Path, description = "The project's id")),
     responses(
         (status = 200, content((Vec<u8> = "application/zip"))),
-        (status = 400, body = DetailBody, description = "It is not generated yet"),
-        (status = 401, body = DetailBody), (status = 403, body = DetailBody), (status = 404, body = DetailBody),
-        (status = 503, body = DetailBody),
+        (status = 400, body = Detail, description = "It is not generated yet"),
+        (status = 401, body = Detail), (status = 403, body = Detail), (status = 404, body = Detail),
+        (status = 503, body = Detail),
     ),
 )]
 async fn download(State(api): State<Api>, caller: Caller, id: ProjectId) -> Result<Response, Refusal> {
@@ -405,12 +405,12 @@ async fn types() -> Json<Value> {
 #[utoipa::path(
     post, path = "/api/agents/analyze", operation_id = "analyze_wish", tag = "project agents", request_body = Wish,
     responses(
-        (status = 200, body = Value), (status = 400, body = DetailBody), (status = 413, body = DetailBody),
-        (status = 422, body = DetailBody),
+        (status = 200, body = Value), (status = 400, body = Detail), (status = 413, body = Detail),
+        (status = 422, body = Detail),
     ),
 )]
 async fn analyze(body: Result<Json<Wish>, JsonRejection>) -> Result<Json<Value>, Refusal> {
-    let text = limited("text", read(body)?.text, MAX_TEXT)?;
+    let text = limited("text", body?.0.text, MAX_TEXT)?;
     Ok(Json(agents::analyze(&text)))
 }
 
@@ -496,10 +496,6 @@ fn shown(project: &Project, run: Option<&WorkRecord>, logs: &[Value]) -> Value {
         "generated_code": of("generated_code", json!({})),
         "agent_logs": logs,
     })
-}
-
-fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
-    body.map(|Json(body)| body).map_err(|rejection| body_rejection(&rejection).into())
 }
 
 fn invalid(message: String) -> Refusal {

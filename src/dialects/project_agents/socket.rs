@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::contract;
 use crate::{
+    event::contract::Channel,
     job::{JobId, Status},
     realtime::{
         feed::{Interest, News},
@@ -92,6 +94,7 @@ impl Standing {
 }
 
 /// The dialect.
+#[derive(Debug)]
 pub struct ProjectAgents;
 
 impl Projection for ProjectAgents {
@@ -169,6 +172,10 @@ impl Projection for ProjectAgents {
 
 impl Dialect for ProjectAgents {
     const NAME: &'static str = "project_agents";
+
+    fn channel() -> Channel {
+        contract::channel()
+    }
 
     /// `{"type":"ping"}` is answered; anything else means nothing.
     fn answer(&self, message: &str) -> Option<Utf8Bytes> {

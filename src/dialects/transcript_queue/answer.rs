@@ -4,42 +4,32 @@ use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, request::Parts},
-    response::{IntoResponse, Response},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
-use utoipa::ToSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::KIND;
+use super::{KIND, Transcripts};
+pub use crate::dialects::detail::Detail;
 use crate::{
-    http::{Api, Caller, internal},
+    dialects::detail::{self, Frontend},
+    http::{Api, Caller, status},
     job::{Code, Rejection},
     store::{StoreError, WorkRecord},
 };
 
-/// What a refusal looks like, for the contract.
-#[derive(Serialize, ToSchema)]
-pub struct Detail {
-    /// A sentence, or an object that tells more.
-    detail: Value,
-}
-
 /// An answer that says no.
-#[derive(Debug)]
-pub struct Refusal {
-    status: StatusCode,
-    detail: Value,
+pub type Refusal = detail::Refusal<Transcripts>;
+
+impl Frontend for Transcripts {
+    fn words(Rejection { code, message }: Rejection) -> (StatusCode, String) {
+        match code {
+            Code::InvalidRequest => (StatusCode::UNPROCESSABLE_ENTITY, message),
+            code => (status(code), message),
+        }
+    }
 }
 
 impl Refusal {
-    pub fn new(status: StatusCode, detail: impl Into<Value>) -> Refusal {
-        Refusal { status, detail: detail.into() }
-    }
-
-    pub fn bad(detail: impl Into<Value>) -> Refusal {
-        Refusal::new(StatusCode::BAD_REQUEST, detail)
-    }
-
     /// What cannot be read.
     pub fn unreadable(detail: impl Into<Value>) -> Refusal {
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
@@ -47,28 +37,6 @@ impl Refusal {
 
     pub fn no_job(number: i64) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, format!("Job {number} not found"))
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Refusal {
-        let status = match rejection.code {
-            Code::InvalidRequest => StatusCode::UNPROCESSABLE_ENTITY,
-            code => StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        };
-        Refusal::new(status, rejection.message)
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Refusal {
-        internal(error).into()
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "detail": self.detail }))).into_response()
     }
 }
 
@@ -95,7 +63,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         match Json::from_request(request, state).await {
             Ok(Json(body)) => Ok(Body(body)),
-            Err(rejection) => Err(crate::http::body_rejection(&rejection).into()),
+            Err(rejection) => Err(rejection.into()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! whose state stands in the job's document, under the names that the pages read.
 
 mod answer;
+mod contract;
 mod events;
 mod jobs;
 mod queue;

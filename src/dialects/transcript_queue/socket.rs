@@ -8,8 +8,9 @@ use std::{
 use axum::{Extension, extract::ws::Utf8Bytes, response::Response};
 use serde_json::{Value, json};
 
-use super::{KIND, shape};
+use super::{KIND, contract, shape};
 use crate::{
+    event::contract::Channel,
     http::Caller,
     job::{JobId, Scope, Status},
     realtime::{
@@ -89,6 +90,7 @@ impl Changes {
 }
 
 /// The dialect.
+#[derive(Debug)]
 pub struct Transcripts;
 
 impl Projection for Transcripts {
@@ -170,6 +172,10 @@ impl Projection for Transcripts {
 
 impl Dialect for Transcripts {
     const NAME: &'static str = "transcript_queue";
+
+    fn channel() -> Channel {
+        contract::channel()
+    }
 
     fn answer(&self, message: &str) -> Option<Utf8Bytes> {
         (message == "ping").then(|| Utf8Bytes::from_static("pong"))

@@ -1,8 +1,8 @@
-//! The sockets as AsyncAPI 3.0: what pages are told and may say over Socket.IO, and the plain WebSocket of one job.
+//! The sockets as AsyncAPI 3.0: what pages are told and may say over Socket.IO, and the raw WebSockets of the dialects.
 
 use serde_json::{Map, Value, json};
 
-use super::{Row, rows, schema};
+use super::{Channel, Row, of_channel, reference, rows, schema};
 use crate::event::{Ask, Class, Gives, Takes};
 
 /// What cannot be said in the document's own words.
@@ -12,11 +12,14 @@ too). What a page is told of a job are messages whose payload is the Socket.IO e
 in the journal has a second one, its place there, a string, which a client that comes back names by itself. What a page \
 says are messages whose payload is the list of arguments; the reply is the acknowledgement, which is sent if one is asked \
 for. Channels `job` and `automation` are rooms of the namespace `/`, which a page enters with `job:subscribe` and \
-`automation:subscribe`. A token or an API key goes into the handshake's `auth.token`. Of the same version as \
-`/openapi.json`, which has the routes, and with them the WebSockets of existing frontends.";
+`automation:subscribe`. A token or an API key goes into the handshake's `auth.token`. All other channels are raw \
+WebSockets, each with the words of the frontend that it is for, and each message of which is one text frame; a token or \
+an API key goes into the address as `?token=`. 1000 closes behind the last word; after any other code but 1008 come back. \
+Of the same version as `/openapi.json`, which has the routes.";
 
-/// The whole document, of a server that clients reach at an address such as `https://jobs.example.com/`.
-pub fn asyncapi(address: &str) -> String {
+/// The whole document, of a server that clients reach at an address such as `https://jobs.example.com/`, with its raw
+/// WebSockets.
+pub fn asyncapi(address: &str, sockets: &[Channel]) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.trim_end_matches('/');
@@ -36,8 +39,6 @@ pub fn asyncapi(address: &str) -> String {
     }
     messages.insert("FreeEvent".into(), free());
     of_jobs.insert("FreeEvent".into(), reference("components/messages", "FreeEvent"));
-    messages.insert("Standing".into(), standing());
-    messages.insert("Entry".into(), entry());
 
     let told_to_all: Vec<Value> = to_all.keys().map(|name| of_channel("namespace", name)).collect();
     let told_of_jobs =
@@ -52,11 +53,6 @@ pub fn asyncapi(address: &str) -> String {
     operations.insert(
         "tell_all".into(),
         tell("namespace", told_to_all, "What everybody is told whom it concerns."),
-    );
-    let socket = ["Standing", "Entry"].map(|name| of_channel("socket", name)).to_vec();
-    operations.insert(
-        "tell_socket".into(),
-        tell("socket", socket, "Where the job stands, then what happens to it."),
     );
     let mut namespace = to_all.clone();
     for ask in Ask::ALL {
@@ -81,19 +77,37 @@ pub fn asyncapi(address: &str) -> String {
         );
     }
 
-    let of_job = |address: &str, server: &str, about: &str, messages: Value| {
+    operations.extend(sockets.iter().flat_map(Channel::operations));
+
+    let room = |address: &str, about: &str| {
         json!({
             "address": address,
-            "servers": [reference("servers", server)],
+            "servers": [reference("servers", "socketio")],
             "description": about,
             "parameters": { "jobId": { "description": "The job's id." } },
-            "messages": messages,
+            "messages": of_jobs,
         })
     };
-    let plain = json!({
-        "Standing": reference("components/messages", "Standing"),
-        "Entry": reference("components/messages", "Entry"),
-    });
+    let mut channels = Map::new();
+    channels.insert(
+        "namespace".into(),
+        json!({
+            "address": "/",
+            "title": "The namespace /",
+            "servers": [reference("servers", "socketio")],
+            "description": "What a page says, and what it is told without having asked for a job.",
+            "messages": namespace,
+        }),
+    );
+    channels.insert("job".into(), room("job:{jobId}", "The room of pages that said `job:subscribe`."));
+    channels.insert(
+        "automation".into(),
+        room(
+            "automation:{jobId}",
+            "The room of pages that said `automation:subscribe`; who is in both is told once.",
+        ),
+    );
+    channels.extend(sockets.iter().map(|socket| (socket.name.to_owned(), socket.document())));
     let document = json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -110,32 +124,13 @@ pub fn asyncapi(address: &str) -> String {
                 "pathname": format!("{path}/socket.io/"),
                 "description": "Socket.IO: WebSocket, or HTTP long-polling at the same path.",
             },
-            "plain": { "host": host, "protocol": protocol, "pathname": if path.is_empty() { "/" } else { &*path }, "description": "Plain WebSockets." },
+            "plain": { "host": host, "protocol": protocol, "pathname": if path.is_empty() { "/" } else { &*path }, "description": "Raw WebSockets." },
         },
-        "channels": {
-            "namespace": {
-                "address": "/",
-                "title": "The namespace /",
-                "servers": [reference("servers", "socketio")],
-                "description": "What a page says, and what it is told without having asked for a job.",
-                "messages": namespace,
-            },
-            "job": of_job("job:{jobId}", "socketio", "The room of pages that said `job:subscribe`.", Value::Object(of_jobs.clone())),
-            "automation": of_job("automation:{jobId}", "socketio", "The room of pages that said `automation:subscribe`; who is in both is told once.", Value::Object(of_jobs)),
-            "socket": of_job("/v1/jobs/{jobId}/socket", "plain", "One job over a plain WebSocket; closed with 1000 behind the job's end.", plain),
-        },
+        "channels": channels,
         "operations": operations,
         "components": { "messages": messages },
     });
     super::pretty(&document)
-}
-
-fn reference(place: &str, name: &str) -> Value {
-    json!({ "$ref": format!("#/{place}/{name}") })
-}
-
-fn of_channel(channel: &str, message: &str) -> Value {
-    reference(&format!("channels/{channel}/messages"), message)
 }
 
 fn tell(channel: &str, messages: Vec<Value>, summary: &str) -> Value {
@@ -157,37 +152,6 @@ fn free() -> Value {
         "summary": "An event of a worker's own, named by its kind's prefix, a colon and a word; kept as milestones are.",
         "tags": [{ "name": Class::Milestone.word() }],
         "payload": schema::free(),
-    })
-}
-
-fn standing() -> Value {
-    json!({
-        "name": "standing",
-        "summary": "Where the job stands: the first message.",
-        "payload": {
-            "type": "object",
-            "required": ["seq", "status"],
-            "properties": {
-                "seq": { "type": "integer", "minimum": 0, "description": "The seq of the job's newest event." },
-                "status": { "type": "string" },
-            },
-        },
-    })
-}
-
-fn entry() -> Value {
-    json!({
-        "name": "event",
-        "summary": "An event; progress, which is not in the journal, has no seq.",
-        "payload": {
-            "type": "object",
-            "required": ["event", "data"],
-            "properties": {
-                "seq": { "type": "integer", "minimum": 1, "description": "Its place among its job's events." },
-                "event": { "type": "string", "description": "Its name." },
-                "data": { "type": "object", "description": "Its payload, as in the messages of the same name." },
-            },
-        },
     })
 }
 

@@ -140,8 +140,7 @@ pub async fn put(
     query: Result<Query<PutQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Answer<Value>, Error> {
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
+    let Query(query) = query?;
     let job = match query.fence {
         Some(_) => workable(&api, &caller, &place.id).await?,
         None => {

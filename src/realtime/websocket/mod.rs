@@ -48,7 +48,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    event::Timestamp,
+    event::{Timestamp, contract::Channel},
     identity::Stay,
     metrics::{Held, numbers},
 };
@@ -65,6 +65,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub trait Dialect: Projection {
     /// What numbers call it.
     const NAME: &'static str;
+
+    /// What its socket is to the sockets' contract.
+    fn channel() -> Channel;
 
     /// What a client's message is answered with; what means nothing is not answered.
     fn answer(&self, _message: &str) -> Option<Utf8Bytes> {

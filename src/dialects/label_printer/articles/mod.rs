@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use axum::{
     Json,
     extract::{
-        Path, Query, State,
-        rejection::{JsonRejection, PathRejection, QueryRejection},
+        Path, State,
+        rejection::{JsonRejection, PathRejection},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -23,7 +23,8 @@ use uuid::Uuid;
 
 use self::body::{ArticleBody, applied, shown};
 use super::{
-    answer::{Refusal, RefusalBody, success},
+    answer::{Refusal, RefusalBody, pagination, success},
+    ask::Params,
     field::{self, bad},
 };
 use crate::{
@@ -107,24 +108,14 @@ pub struct BulkUpdate {
 pub async fn list(
     State(api): State<Api>,
     caller: Caller,
-    query: Result<Query<HashMap<String, String>>, QueryRejection>,
+    Params(query): Params<HashMap<String, String>>,
 ) -> Result<Response, Refusal> {
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
     let (query, page) = read_query(&query)?;
     let (articles, total) = api.store.articles(caller.sees_only(), &query).await?;
-    let pages = (total + query.limit - 1) / query.limit;
     let body = json!({
         "success": true,
         "data": articles.iter().map(shown).collect::<Vec<_>>(),
-        "pagination": {
-            "page": page,
-            "limit": query.limit,
-            "total": total,
-            "totalPages": pages,
-            "hasNext": page < pages,
-            "hasPrev": page > 1,
-        },
+        "pagination": pagination(page, query.limit, total),
     });
     Ok(Json(body).into_response())
 }

@@ -6,8 +6,8 @@ use axum::{
     Json,
     body::Body,
     extract::{
-        Path, Query, State,
-        rejection::{JsonRejection, PathRejection, QueryRejection},
+        Path, State,
+        rejection::{JsonRejection, PathRejection},
     },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     dialects::label_printer::{
         answer::{Refusal, RefusalBody, success},
+        ask::Params,
         field::{self, bad, shown_tiers},
     },
     event::format_timestamp,
@@ -99,10 +100,8 @@ pub struct ListQuery {
 )]
 pub async fn list(
     State(api): State<Api>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Params(ListQuery { limit, after }): Params<ListQuery>,
 ) -> Result<Response, Refusal> {
-    let Query(ListQuery { limit, after }) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
     if limit.is_some_and(|limit| !(1..=PAGE).contains(&limit)) {
         return Err(bad(format!("limit must be from 1 to {PAGE}.")));
     }

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::{
     super::{
-        answer::{Refusal, RefusalBody, success},
+        answer::{Refusal, RefusalBody, pagination, success},
         ask::{Params, bad, text},
     },
     shape::price_label,
@@ -143,11 +143,8 @@ pub async fn list(
     let (wanted, page, limit) = query.check()?;
     let (labels, total) = api.store.library(caller.sees_only(), &wanted).await?;
     let labels: Vec<Value> = labels.iter().map(|label| price_label(label, &api.public_base)).collect();
-    let pages = (total as u64).div_ceil(u64::from(limit));
-    let pagination = json!({
-        "page": page, "limit": limit, "total": total, "totalPages": pages,
-        "hasNext": u64::from(page) < pages, "hasPrev": page > 1,
-    });
+    let pagination = pagination(page.into(), limit.into(), total);
+    let pages = &pagination["totalPages"];
     let data = if as_page {
         json!({ "labels": labels, "total": total, "page": page, "limit": limit, "pages": pages })
     } else {

@@ -1,6 +1,6 @@
 //! The matching routes: readings against rows of a list, all of it sent along and none of it kept.
 
-use axum::{Json, extract::rejection::JsonRejection, http::StatusCode, response::Response};
+use axum::{http::StatusCode, response::Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
@@ -12,10 +12,11 @@ use super::bad;
 use crate::{
     dialects::label_printer::{
         answer::{Refusal, RefusalBody, success},
+        ask::Body,
         poll,
         wish::match_options,
     },
-    http::{Api, body_rejection},
+    http::Api,
     product::{
         ProductFacts, Tier,
         matching::{ListedFacts, Match, MatchedBy, Matcher, Report, Rules, validate},
@@ -116,8 +117,8 @@ struct CheckBody {
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
     ),
 )]
-async fn find(body: Result<Json<MatchBody>, JsonRejection>) -> Result<Response, Refusal> {
-    let MatchBody { ocr_data, excel_data, config } = read(body)?;
+async fn find(Body(body): Body<MatchBody>) -> Result<Response, Refusal> {
+    let MatchBody { ocr_data, excel_data, config } = body;
     let (wanted, rules) = (facts(&ocr_data)?, rules(config)?);
     let result = work(excel_data, move |matcher| result(matcher, &wanted, &rules).0).await?;
     Ok(success(json!({ "result": result, "match": result })))
@@ -131,8 +132,8 @@ async fn find(body: Result<Json<MatchBody>, JsonRejection>) -> Result<Response, 
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
     ),
 )]
-async fn find_all(body: Result<Json<BatchBody>, JsonRejection>) -> Result<Response, Refusal> {
-    let BatchBody { ocr_data_array, excel_data, config } = read(body)?;
+async fn find_all(Body(body): Body<BatchBody>) -> Result<Response, Refusal> {
+    let BatchBody { ocr_data_array, excel_data, config } = body;
     if ocr_data_array.len() > MOST_READINGS {
         return Err(bad(format!("At most {MOST_READINGS} readings are matched at once.")));
     }
@@ -155,8 +156,8 @@ async fn find_all(body: Result<Json<BatchBody>, JsonRejection>) -> Result<Respon
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
     ),
 )]
-async fn find_best(body: Result<Json<BestBody>, JsonRejection>) -> Result<Response, Refusal> {
-    let BestBody { ocr_data, excel_data, top_n } = read(body)?;
+async fn find_best(Body(body): Body<BestBody>) -> Result<Response, Refusal> {
+    let BestBody { ocr_data, excel_data, top_n } = body;
     let count = top_n.unwrap_or(USUAL_CANDIDATES);
     if !(1..=MOST_CANDIDATES).contains(&count) {
         return Err(bad(format!("topN must be from 1 to {MOST_CANDIDATES}.")));
@@ -186,8 +187,8 @@ async fn find_best(body: Result<Json<BestBody>, JsonRejection>) -> Result<Respon
         (status = 400, body = RefusalBody), (status = 413, body = RefusalBody),
     ),
 )]
-async fn check(body: Result<Json<CheckBody>, JsonRejection>) -> Result<Response, Refusal> {
-    let CheckBody { match_result, config } = read(body)?;
+async fn check(Body(body): Body<CheckBody>) -> Result<Response, Refusal> {
+    let CheckBody { match_result, config } = body;
     let rules = rules(config)?;
     let matched_by = match_result.get("matchedBy").unwrap_or(&Value::Null);
     let matched_by = MatchedBy::deserialize(matched_by)
@@ -206,10 +207,6 @@ async fn check(body: Result<Json<CheckBody>, JsonRejection>) -> Result<Response,
         "confidence": validation.confidence,
         "warnings": validation.warnings,
     })))
-}
-
-fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
-    body.map(|Json(body)| body).map_err(|rejection| body_rejection(&rejection).into())
 }
 
 /// What was read, in whatever way its values are written.
@@ -349,8 +346,8 @@ mod tests {
         serde_json::from_slice(&body).unwrap()
     }
 
-    fn posted<T: serde::de::DeserializeOwned>(body: Value) -> Result<Json<T>, JsonRejection> {
-        Ok(Json(serde_json::from_value(body).unwrap()))
+    fn posted<T: serde::de::DeserializeOwned>(body: Value) -> Body<T> {
+        Body(serde_json::from_value(body).unwrap())
     }
 
     #[tokio::test]
