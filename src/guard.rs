@@ -42,6 +42,32 @@ pub const FAILED_HEADER: &str = "x-jobcast-failed";
 #[derive(Clone, Debug)]
 pub struct Guard {
     allowed: Arc<[Url]>,
+    names: Names,
+}
+
+/// Who says which addresses a name has.
+#[derive(Clone, Debug)]
+enum Names {
+    System,
+    /// A name server that says one thing after the other, as somebody's own may; the last for ever.
+    #[cfg(test)]
+    Fickle(Arc<std::sync::Mutex<Vec<IpAddr>>>),
+}
+
+impl Names {
+    async fn look_up(&self, name: &str, port: u16) -> Vec<SocketAddr> {
+        match self {
+            Names::System => {
+                tokio::net::lookup_host((name, port)).await.map_or_else(|_| Vec::new(), Iterator::collect)
+            }
+            #[cfg(test)]
+            Names::Fickle(answers) => {
+                let mut answers = answers.lock().unwrap();
+                let next = if answers.len() > 1 { answers.remove(0) } else { answers[0] };
+                vec![(next, port).into()]
+            }
+        }
+    }
 }
 
 /// An address that may not be visited. Carries the host, never what was sent to it.
@@ -93,7 +119,7 @@ impl Guard {
     /// `allowed_origins` may be visited although they are private or loopback: scheme, host and port must match
     /// exactly, whatever else the URLs hold is ignored.
     pub fn new(allowed_origins: Vec<Url>) -> Guard {
-        Guard { allowed: allowed_origins.into() }
+        Guard { allowed: allowed_origins.into(), names: Names::System }
     }
 
     /// Judges what the URL itself shows, without asking the DNS: a first answer at once for whoever submits it.
@@ -149,10 +175,7 @@ impl Guard {
         let addresses: Vec<SocketAddr> = match url.host() {
             Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
             Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
-            Some(Host::Domain(name)) => match tokio::net::lookup_host((name, port)).await {
-                Ok(found) => found.collect(),
-                Err(_) => Vec::new(),
-            },
+            Some(Host::Domain(name)) => self.names.look_up(name, port).await,
             None => return Err(refused(None, Reason::Host).into()),
         };
         if addresses.is_empty() {
@@ -727,6 +750,29 @@ pub mod tests {
             matches!(&resolved, Err(ResolveError::Refused(r)) if r.reason == Reason::Address("a loopback")),
             "{resolved:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_turns_inwards_after_it_was_vetted_leads_nowhere() {
+        let inner = serve(hello()).await;
+        let port = inner.port().unwrap();
+        let (outside, inside) = (Ipv4Addr::new(93, 184, 215, 14).into(), Ipv4Addr::LOCALHOST.into());
+        let names = Names::Fickle(Arc::new(Mutex::new(vec![outside, inside])));
+        let guard = Guard { names, ..Guard::new(Vec::new()) };
+        let hook = url(&format!("https://hooks.example:{port}/"));
+        // As whoever makes the webhook is judged.
+        assert_eq!(guard.resolve(&hook).await.unwrap(), [SocketAddr::new(outside, port)]);
+
+        let proxy = GuardProxy::start(guard, ProxyLimits::default()).await.unwrap();
+        let connect = format!("CONNECT hooks.example:{port} HTTP/1.1\r\nConnection: close\r\n\r\n");
+        for answer in
+            [say(&proxy, &connect).await, get(&proxy, &format!("http://hooks.example:{port}/")).await]
+        {
+            assert!(
+                answer.starts_with("HTTP/1.1 403") && answer.contains("x-jobcast-refused: address"),
+                "{answer}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -636,6 +636,12 @@ fn warn_of_unsafe_settings(config: &Config, listeners: &[TcpListener]) {
             "server.cors_origins is \"*\": every web page may use this server through its visitors' browsers"
         );
     }
+    for network in config.server.trusted_proxies.iter().filter(|network| network.prefix_len() == 0) {
+        tracing::warn!(
+            %network,
+            "server.trusted_proxies believes everybody who says in X-Forwarded-For to be somebody else: limits count nobody; name your proxies' own networks"
+        );
+    }
     if config.server.demo_shop {
         tracing::warn!(
             "the demo shop is on: the crawler may reach this server's own address, which it otherwise refuses"

@@ -1,12 +1,14 @@
 //! Logs: text at a terminal, JSON lines otherwise; always on standard error, for standard output belongs to commands.
 //! And traces, where the settings name who takes them.
 
+mod filter;
 mod traces;
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _};
 
+use self::filter::Filter;
 pub use self::traces::Traces;
 use crate::config::{Log, LogFormat, Telemetry};
 
@@ -46,17 +48,18 @@ fn begin(settings: &Log, traces: Option<&Traces>) -> anyhow::Result<()> {
     })?;
     let filter =
         QUIET.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive);
+    let tracer = traces.and_then(Traces::tracer);
+    let filter = Filter::new(filter, tracer.is_some());
     let text = match settings.format {
         LogFormat::Text => true,
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let started = match traces.and_then(Traces::tracer) {
+    let started = match tracer {
         None if text => registry().with(filter).with(written().with_target(false)).try_init(),
         None => registry().with(filter).with(written().json().flatten_event(true)).try_init(),
         Some(tracer) => {
             let traced = tracing_opentelemetry::layer().with_location(false).with_threads(false);
-            // One filter for both: with one each, what a library asks of one is taken for an answer of the other.
             let registry = registry().with(filter).with(traced.with_tracer(tracer));
             match text {
                 true => registry.with(written().with_target(false)).try_init(),

@@ -19,6 +19,7 @@ use figment::{
     providers::{Format, Serialized, Toml},
     value::{Dict, Value},
 };
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -66,6 +67,7 @@ pub struct Server {
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
     pub cors_origins: Vec<String>,
+    pub trusted_proxies: Vec<IpNet>,
     pub demo_shop: bool,
     pub demo_products: u32,
     pub client_bundle: PathBuf,

@@ -6,6 +6,7 @@ mod caller;
 mod contracts;
 mod error;
 mod events;
+mod forwarded;
 mod health;
 mod jobs;
 mod numbers;

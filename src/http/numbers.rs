@@ -213,6 +213,11 @@ fn set_queues(queues: &QueueNumbers) {
             queues.jobs.iter().find(|(word, _)| *word == status.word()).map_or(0, |(_, count)| *count);
         numbers.jobs_open.with_label_values(&[status.word()]).set(count);
     }
+    let deliveries = &queues.deliveries;
+    for (state, count) in [("pending", deliveries.pending), ("given_up", deliveries.given_up)] {
+        numbers.webhook_deliveries.with_label_values(&[state]).set(count);
+    }
+    numbers.webhook_age.set(deliveries.age as i64);
 }
 
 /// How many of each name are in each state, and the age of the oldest.

@@ -1,6 +1,6 @@
 //! What stands around every route (limits, CORS, a last word for panics), and the loop that serves connections.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -23,6 +24,7 @@ use super::{
     Api,
     caller::{self, Refuse},
     error::Error,
+    forwarded,
     numbers::{Numbers, open_routes},
     trace,
 };
@@ -65,7 +67,11 @@ impl Shell {
             .route_service("/socket.io/", sockets)
             .fallback_service(router)
             .layer(cors(&settings.cors_origins));
-        Shell(router)
+        if settings.trusted_proxies.is_empty() {
+            return Shell(router);
+        }
+        let trusted: Arc<[IpNet]> = settings.trusted_proxies.as_slice().into();
+        Shell(router.layer(from_fn_with_state(trusted, forwarded::note)))
     }
 
     /// Adds routes without state, such as the demo shop.
@@ -88,6 +94,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("x-idempotency-key"),
         trace::REQUEST_ID,
+        trace::TRACEPARENT,
     ];
     let layer = CorsLayer::new().allow_methods(methods).allow_headers(headers).max_age(CACHE);
     let layer = layer.expose_headers([

@@ -149,7 +149,18 @@ page! {
     /// Calls of the object store that failed; an object that is not there is no failure.
     objects_failed: IntCounterVec = "jobcast_object_store_errors_total" ["operation"];
 
-    // ---- webhooks: their rows go here ----
+    // ---- webhooks ----
+
+    /// Attempts to tell webhooks of an event, by what came of them: delivered, again (tried later), given_up, gone (the
+    /// receiver wants nothing more).
+    webhook_attempts: IntCounterVec = "jobcast_webhook_attempts_total" ["outcome"];
+    /// How long attempts to tell webhooks of an event took, whatever came of them.
+    webhook_attempt: Histogram = "jobcast_webhook_attempt_seconds" in CALLS;
+    /// Events that wait to be told to webhooks, disabled ones included, and those that were given up; up to 100,000 of each
+    /// are counted.
+    webhook_deliveries: IntGaugeVec = "jobcast_webhook_deliveries" ["state"];
+    /// How long the oldest event that is due has waited to be told to a webhook that is enabled.
+    webhook_age: IntGauge = "jobcast_webhook_oldest_seconds";
 
     // ---- this process ----
 
@@ -248,6 +259,9 @@ impl Numbers {
         for operation in ["put", "get", "head", "list", "copy", "delete"] {
             self.objects.with_label_values(&[operation]);
             self.objects_failed.with_label_values(&[operation]);
+        }
+        for outcome in ["delivered", "again", "given_up", "gone"] {
+            self.webhook_attempts.with_label_values(&[outcome]);
         }
         self.socket_events_received.with_label_values(&[OTHER]);
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -230,7 +230,12 @@ fn settings(durability: Durability) -> Vec<&'static str> {
         "timezone=UTC",
     ];
     if durability == Durability::Throwaway {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_compression=off"]);
+        settings.extend([
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "wal_compression=off",
+        ]);
     }
     settings
 }

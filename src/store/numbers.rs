@@ -1,4 +1,4 @@
-//! How long the queues are and how long their oldest items have waited, for the numbers.
+//! How long the queues are and how long their oldest items have waited, webhooks' included, for the numbers.
 
 use sqlx::Row as _;
 
@@ -6,6 +6,8 @@ use super::{Store, StoreError};
 
 /// The database ends the count after this time.
 const PATIENCE: &str = "SET LOCAL statement_timeout = '2s'";
+/// Deliveries of one state that are counted at the most: they pile up where a receiver is down, and the count must not.
+const MAX_DELIVERIES: i64 = 100_000;
 
 /// What waits and what is at work.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +20,18 @@ pub struct QueueNumbers {
     pub work: Vec<Queue>,
     /// Jobs that have not ended, by status.
     pub jobs: Vec<(String, i64)>,
+    pub deliveries: DeliveryNumbers,
+}
+
+/// What webhooks were not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DeliveryNumbers {
+    /// Deliveries that wait, up to 100,000.
+    pub pending: i64,
+    /// Deliveries that were given up, up to 100,000.
+    pub given_up: i64,
+    /// How long the oldest one of an enabled webhook has been due, in seconds.
+    pub age: f64,
 }
 
 /// What of one name is in one state.
@@ -53,8 +67,20 @@ impl Store {
              UNION ALL
              SELECT 'work', kind, state, count(*), 0 FROM work WHERE state = 'running' GROUP BY kind, state
              UNION ALL
-             SELECT 'jobs', status, '', count(*), 0 FROM jobs WHERE ended_at IS NULL GROUP BY status",
+             SELECT 'jobs', status, '', count(*), 0 FROM jobs WHERE ended_at IS NULL GROUP BY status
+             UNION ALL
+             SELECT 'deliveries', '', 'pending', count(*),
+                    coalesce(extract(epoch FROM now() - (
+                        SELECT min(first.due_at) FROM webhooks CROSS JOIN LATERAL (
+                            SELECT due_at FROM webhook_deliveries
+                            WHERE webhook_id = webhooks.id AND state = 'pending' ORDER BY due_at LIMIT 1) AS first
+                        WHERE enabled)), 0)::float8
+             FROM (SELECT FROM webhook_deliveries WHERE state = 'pending' LIMIT $1) AS few
+             UNION ALL
+             SELECT 'deliveries', '', 'failed', count(*), 0
+             FROM (SELECT FROM webhook_deliveries WHERE state = 'failed' LIMIT $1) AS few",
         )
+        .bind(MAX_DELIVERIES)
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -66,6 +92,11 @@ impl Store {
             match row.try_get(0)? {
                 "items" => numbers.items.push(Queue { name, state, count, age }),
                 "work" => numbers.work.push(Queue { name, state, count, age }),
+                "deliveries" if state == "failed" => numbers.deliveries.given_up = count,
+                "deliveries" => {
+                    numbers.deliveries.pending = count;
+                    numbers.deliveries.age = age;
+                }
                 _ => numbers.jobs.push((name, count)),
             }
         }

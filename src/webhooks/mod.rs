@@ -35,6 +35,7 @@ use crate::{
     config,
     event::{Anything, Severity, SystemNotification},
     guard::{FAILED_HEADER, Guard, GuardProxy, ProxyLimits, REFUSED_HEADER, Reason, ResolveError},
+    metrics::numbers,
     store::{Addresses, Delivery, Settled, Store, StoreError, Webhook},
 };
 
@@ -177,15 +178,16 @@ impl Deliverer {
     }
 
     async fn deliver(&self, webhook: &Webhook, delivery: &Delivery) -> Result<Settled, StoreError> {
+        let began = Instant::now();
         let attempt = match Message::of(webhook.id, delivery, &self.addresses) {
             Ok(message) => self.attempt(webhook, &message).await,
             Err(error) => Attempt::failed(format!("The event cannot be written as JSON: {error}.")),
         };
         let verdict = attempt.verdict(delivery.attempts, &self.settings.retry);
-        let settled = self
-            .store
-            .settle_delivery(webhook, delivery, &verdict, attempt.status, &attempt.error)
-            .await?;
+        numbers().webhook_attempts.with_label_values(&[verdict.word()]).inc();
+        numbers().webhook_attempt.observe(began.elapsed().as_secs_f64());
+        let settled =
+            self.store.settle_delivery(webhook, delivery, &verdict, attempt.status, &attempt.error).await?;
         if let Settled::Disabled(reason) = &settled {
             tracing::info!(webhook = %webhook.id, reason, "a webhook was disabled");
             self.store.notify(&webhook.owner, disabled(webhook, reason));
@@ -254,11 +256,21 @@ impl Deliverer {
 }
 
 fn unreachable(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    format!("The receiver cannot be reached: {cause}.").chars().take(300).collect()
+    let of_tls = cause
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let sentence = match of_tls {
+        Some(rustls::Error::InvalidCertificate(why)) => format!(
+            "The receiver's certificate is not trusted ({why}); give it one of a public authority, for the name in its address."
+        ),
+        _ => format!("The receiver cannot be reached: {cause}."),
+    };
+    sentence.chars().take(300).collect()
 }
 
 /// Whether an address may be told of events, and if not why, in a sentence. A name that nobody knows yet may.

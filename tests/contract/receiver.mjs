@@ -6,7 +6,11 @@
 //        {"headers": {"retry-after": "1"}}     sent with every answer that is no success
 //        {"hold": true}                        says what it gets, and answers after the next order
 //   out  {"port": 1234} · {"id", "type", "body", "verified", "why", "status"}
-import { createServer } from "node:http";
+//
+// A file with a key and a certificate as its argument has it serve https.
+import { readFileSync } from "node:fs";
+import * as http from "node:http";
+import * as https from "node:https";
 import { createInterface } from "node:readline";
 import { Webhook } from "standardwebhooks";
 
@@ -17,7 +21,7 @@ let headers = {};
 let hold = false;
 let held = [];
 
-const server = createServer((request, response) => {
+const hear = (request, response) => {
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", () => {
@@ -39,7 +43,9 @@ const server = createServer((request, response) => {
     if (hold) held.push(answer);
     else answer();
   });
-});
+};
+const pem = process.argv[2] && readFileSync(process.argv[2]);
+const server = pem ? https.createServer({ key: pem, cert: pem }, hear) : http.createServer(hear);
 server.listen(0, "127.0.0.1", () => say({ port: server.address().port }));
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -493,6 +493,25 @@ async fn a_token_or_key_that_is_no_good_is_refused_at_every_door_with_the_reason
 }
 
 #[tokio::test]
+async fn callers_behind_a_trusted_proxy_are_counted_apart_and_nobody_elses_word_counts() {
+    for (proxies, other_callers) in [("127.0.0.1/32", false), ("10.0.0.0/8", true)] {
+        let server = open(|config| {
+            config.server.trusted_proxies = vec![proxies.parse().unwrap()];
+            config.novel_tool.exports_per_hour = 1;
+        })
+        .await;
+        let mut refused = Vec::new();
+        for caller in ["203.0.113.7", "203.0.113.7", "203.0.113.8"] {
+            let call = server.http.post(server.url("/api/v1/export-to-sheet"));
+            let call = call.header("x-forwarded-for", caller).json(&json!({}));
+            refused.push(call.send().await.unwrap().status() == 429);
+        }
+        assert_eq!(refused, [false, true, other_callers], "{proxies}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn pages_of_strange_origins_cannot_open_sockets() {
     let server = open(|config| config.server.cors_origins = vec!["https://pages.example.com".into()]).await;
     let own = format!("http://{}", server.base.authority());

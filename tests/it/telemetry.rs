@@ -246,3 +246,41 @@ async fn a_whole_job_is_found_in_numbers_logs_and_traces_and_no_secret_is() {
     server.end().await;
     let _ = fs::remove_dir_all(folder.path());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_continues_its_senders_trace_however_little_is_logged() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const SPAN: &str = "b7ad6b7169203331";
+    let (collector, folder) = (Collector::default(), folder());
+    let endpoint = collector.start().await;
+    let settings = [
+        ("JOBCAST__TELEMETRY__OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ("JOBCAST__LOG__FILTER", "warn"),
+    ];
+    let mut server = Server::start(folder.path(), &address(&database().await), &settings);
+    let http = reqwest::Client::new();
+    let url = server.base.join("/readyz").unwrap();
+    wait_for("the server", async || http.get(url.clone()).send().await.ok()).await;
+    for (id, traceparent) in [
+        ("its-child", format!("00-{TRACE}-{SPAN}-01")),
+        ("not-sampled", format!("00-{TRACE}-{SPAN}-00")),
+        ("nobodys-child", format!("00-{TRACE}-{SPAN}-01-02")),
+    ] {
+        let request = http.get(url.clone()).header("x-request-id", id).header("traceparent", traceparent);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    let spans_of = async |id: &str| collector.spans("request", "id", id).pop();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let own = wait_for("a trace of its own", async || spans_of("nobodys-child").await).await;
+    assert_ne!(hex(&own.trace_id), TRACE);
+    assert!(own.parent_span_id.is_empty(), "{own:?}");
+    // Spans are sent in the order of their ends.
+    let child = spans_of("its-child").await.expect("the one before");
+    assert_eq!((hex(&child.trace_id), hex(&child.parent_span_id)), (TRACE.to_owned(), SPAN.to_owned()));
+    assert_eq!(spans_of("not-sampled").await, None, "its sender wants none");
+
+    let log = server.log();
+    assert!(!log.contains("\"level\":\"INFO\""), "{log}");
+    server.end().await;
+}

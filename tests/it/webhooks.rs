@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header::RETRY_AFTER};
 use chrono::DateTime;
 use jobcast::{config::Config, store::Verdict, webhooks::Attempt};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -18,6 +19,7 @@ use tokio::{
 use crate::{
     contracts::programs,
     identity::{SECRET, call, of},
+    numbers::Numbers,
     process::{Process, free_port},
     raw_client::{RawClient, Told},
     support::{Running, answer, config, folder, soon, wait_for},
@@ -25,6 +27,7 @@ use crate::{
 
 /// A program of somebody else that is told of events.
 struct Receiver {
+    base: String,
     port: u16,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
@@ -50,8 +53,18 @@ impl Got {
 
 impl Receiver {
     async fn start() -> Receiver {
+        Receiver::start_with("http", &[]).await
+    }
+
+    /// One whose certificate nobody trusts.
+    async fn untrusted() -> Receiver {
+        Receiver::start_with("https", &["untrusted.pem"]).await
+    }
+
+    async fn start_with(scheme: &str, files: &[&str]) -> Receiver {
         let mut node = Command::new("node")
             .arg(programs().join("receiver.mjs"))
+            .args(files.iter().map(|file| programs().join(file)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -62,11 +75,12 @@ impl Receiver {
         let first = soon("the receiver", lines.next_line()).await.unwrap().unwrap();
         let first: Value = serde_json::from_str(&first).unwrap();
         let port = first["port"].as_u64().unwrap() as u16;
-        Receiver { port, stdin, lines, put_by: VecDeque::new(), _node: node }
+        let base = format!("{scheme}://127.0.0.1:{port}");
+        Receiver { base, port, stdin, lines, put_by: VecDeque::new(), _node: node }
     }
 
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hook?key=k", self.port)
+        format!("{}/hook?key=k", self.base)
     }
 
     /// A server that may tell it, and does not wait before it tries again.
@@ -416,7 +430,7 @@ async fn what_a_receiver_does_not_take_is_tried_again_given_up_listed_and_sent_a
 }
 
 #[tokio::test]
-async fn no_webhook_reaches_a_private_address_and_what_is_removed_is_still_told() {
+async fn no_webhook_reaches_a_private_address_and_what_is_removed_or_forgotten_is_still_told() {
     let mut receiver = Receiver::start().await;
     let mut config = receiver.config();
     // This one takes webhooks down only.
@@ -453,10 +467,16 @@ async fn no_webhook_reaches_a_private_address_and_what_is_removed_is_still_told(
 
     let (path, secret) = hook(&server, None, json!({ "url": receiver.url() })).await;
     receiver.order(json!({ "secret": secret })).await;
-    let removed = job(&server, None).await;
-    let events = journal(&server, None, &removed).await;
+    let (removed, old) = (job(&server, None).await, job(&server, None).await);
+    let mut events = journal(&server, None, &removed).await;
     let (status, _) = call(&server, None, "DELETE", &format!("/v1/jobs/{removed}"), None).await;
     assert_eq!(status, 204);
+    // As database.keep_events has it.
+    let of_old = journal(&server, None, &old).await;
+    let forgotten = server.store().forget_events(Duration::ZERO).await.unwrap();
+    assert_eq!(forgotten, of_old.len() as u64 - 1, "all but the last");
+    assert_eq!(server.store().events(old.parse().unwrap(), 0, 100).await.unwrap().len(), 1);
+    events.extend(of_old);
 
     // The address is looked at at each delivery: a server that may not reach it does not, whoever took it down.
     let mut config = receiver.config();
@@ -473,7 +493,7 @@ async fn no_webhook_reaches_a_private_address_and_what_is_removed_is_still_told(
     .await;
     strict.stop().await;
 
-    // One that may is told of all of it, although the job is no more.
+    // One that may is told of all of it, although the one job is no more and the other's events are not.
     let (_, _) = call(&server, None, "PATCH", &path, Some(&json!({ "enabled": false }))).await;
     let (_, _) = call(&server, None, "PATCH", &path, Some(&json!({ "enabled": true }))).await;
     let mut config = receiver.config();
@@ -490,11 +510,109 @@ async fn no_webhook_reaches_a_private_address_and_what_is_removed_is_still_told(
 }
 
 #[tokio::test]
+async fn what_a_receiver_wants_later_is_due_later_and_the_numbers_tell_what_came_of_it_all() {
+    let mut receiver = Receiver::start().await;
+    let mut config = receiver.config();
+    config.webhooks.retry = vec![Duration::ZERO];
+    let server = Running::start(config).await;
+    let (path, secret) =
+        hook(&server, None, json!({ "url": receiver.url(), "events": ["job:completed"] })).await;
+    receiver.order(json!({ "secret": secret })).await;
+    let numbers = async || Numbers::of(&server.http, server.url("/metrics")).await;
+    // What the database counts is up to a few seconds old.
+    let waiting = async |pending: f64, given_up: f64| {
+        wait_for("the numbers", async || {
+            let now = numbers().await;
+            let count = |state: &str| now.get(&format!("jobcast_webhook_deliveries{{state=\"{state}\"}}"));
+            ((count("pending"), count("given_up")) == (pending, given_up)).then_some(now)
+        })
+        .await
+    };
+    let disabled = async || {
+        wait_for("the webhook to be disabled", async || {
+            (server.get(&path).await.1["enabled"] == false).then_some(())
+        })
+        .await;
+    };
+    let enable = async || {
+        let enabled = json!({ "enabled": true });
+        assert_eq!(call(&server, None, "PATCH", &path, Some(&enabled)).await.0, 200);
+    };
+
+    // Given up, and sent again.
+    receiver.order(json!({ "answers": { "job:completed": [500, 500] } })).await;
+    job(&server, None).await;
+    disabled().await;
+    waiting(0.0, 1.0).await;
+    enable().await;
+    let again = json!({ "failed": true });
+    assert_eq!(server.post(&format!("{path}/resend"), &again).await.1["events"], 1);
+    let statuses: Vec<u64> = receiver.take(3).await.iter().map(|got| got.status).collect();
+    assert_eq!(statuses, [500, 500, 200]);
+    wait_for("it to be delivered", async || (server.get(&path).await.1["delivered"] == 1).then_some(()))
+        .await;
+
+    // The schedule says at once, the receiver in two hours.
+    let later = json!({ "answers": { "job:completed": [503] }, "headers": { "retry-after": "7200" } });
+    receiver.order(later).await;
+    job(&server, None).await;
+    let asked_for_time = wait_for("the answer to be written down", async || {
+        let (_, shown) = server.get(&path).await;
+        shown["lastError"].as_str().filter(|error| error.contains("503")).map(|_| shown["pending"].clone())
+    })
+    .await;
+    assert_eq!(asked_for_time, 1);
+    let mut database = PgConnection::connect(&server.database).await.unwrap();
+    let due: (i32, f64) = sqlx::query_as(
+        "SELECT attempts, extract(epoch FROM due_at - last_attempt_at)::float8 FROM webhook_deliveries",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    assert_eq!(due, (1, 7200.0));
+
+    receiver.order(json!({ "answers": { "job:completed": [410] } })).await;
+    job(&server, None).await;
+    disabled().await;
+    let now = waiting(2.0, 0.0).await;
+    for (outcome, count) in [("delivered", 1.0), ("again", 2.0), ("given_up", 1.0), ("gone", 1.0)] {
+        let sample = format!("jobcast_webhook_attempts_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(now.get(&sample), count, "{outcome}");
+    }
+    assert_eq!(now.get("jobcast_webhook_attempt_seconds_count"), 5.0);
+    assert_eq!(now.get("jobcast_webhook_oldest_seconds"), 0.0, "nothing is due at one that is disabled");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_receiver_whose_certificate_is_not_trusted_is_told_nothing_and_its_owner_why() {
+    let mut receiver = Receiver::untrusted().await;
+    let server = Running::start(receiver.config()).await;
+    let (path, _) = hook(&server, None, json!({ "url": receiver.url(), "events": ["job:completed"] })).await;
+    let (_, said) = call(&server, None, "POST", &format!("{path}/ping"), None).await;
+    assert_eq!((&said["delivered"], &said["status"]), (&json!(false), &Value::Null));
+    let error = said["error"].as_str().unwrap();
+    assert!(error.starts_with("The receiver's certificate is not trusted ("), "{error}");
+
+    let ended = job(&server, None).await;
+    let failed = wait_for("it to be given up", async || {
+        let (_, shown) = server.get(&format!("{path}/failed")).await;
+        shown["failed"].get(0).cloned()
+    })
+    .await;
+    assert_eq!((&failed["jobId"], &failed["attempts"]), (&json!(ended), &json!(3)));
+    assert_eq!((&failed["lastStatus"], &failed["lastError"]), (&Value::Null, &said["error"]));
+    receiver.order(json!({})).await;
+    assert!(receiver.put_by.is_empty(), "{:?}", receiver.put_by);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn kill_9_in_the_middle_of_deliveries_loses_and_skips_nothing() {
     let mut receiver = Receiver::start().await;
     let folder = folder();
     let port = free_port();
-    let origin = format!("http://127.0.0.1:{}", receiver.port);
+    let origin = receiver.base.clone();
     let settings = [
         ("JOBCAST__PIPELINE__ENABLED", "false"),
         ("JOBCAST__WEBHOOKS__ALLOW_ORIGINS", &*origin),

@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{
     admin::hash_password,
-    transport::{Counters, Transport},
+    transport::{Counters, FORWARDED_FOR, Transport},
 };
 use super::{
     hub::{Hub, Standing},

@@ -59,6 +59,18 @@ pub enum Verdict {
     Gone,
 }
 
+impl Verdict {
+    /// In one word, for the numbers.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Delivered => "delivered",
+            Verdict::Again(_) => "again",
+            Verdict::GivenUp => "given_up",
+            Verdict::Gone => "gone",
+        }
+    }
+}
+
 /// How an attempt was settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
@@ -201,7 +213,9 @@ impl Store {
         let why = match verdict {
             Verdict::Gone => Some("The receiver answered 410: it wants nothing more.".to_owned()),
             // Nothing else got through either, since this one was tried first.
-            Verdict::GivenUp if !asked_again && silent_since(&mut tx, webhook.id, delivery.position).await? => {
+            Verdict::GivenUp
+                if !asked_again && silent_since(&mut tx, webhook.id, delivery.position).await? =>
+            {
                 Some(format!("Nothing was delivered for the whole time of the retries; at last: {error}"))
             }
             _ => None,
