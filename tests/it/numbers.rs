@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     raw_client::RawClient,
-    support::{Running, config, planned_job, soon, wait_for},
+    support::{Running, alone, config, planned_job, soon, wait_for},
 };
 
 /// Numbers as they are served: by name and labels, the samples; by name, the types.
@@ -173,6 +173,9 @@ async fn the_numbers_are_for_the_operator() {
 
 #[tokio::test]
 async fn the_numbers_say_what_happened_to_clients_and_the_journal() {
+    if !alone("numbers::the_numbers_say_what_happened_to_clients_and_the_journal").await {
+        return;
+    }
     let server = Running::quiet().await;
     let numbers = async || Numbers::of(&server.http, server.url("/metrics")).await;
     let before = numbers().await;

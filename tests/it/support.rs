@@ -37,6 +37,26 @@ pub async fn heavy() -> tokio::sync::MutexGuard<'static, ()> {
     HEAVY.lock().await
 }
 
+/// Begins a test again in a process of its own, unless it has one, as under nextest: numbers are counted by process, and
+/// some tests count exactly. Returns whether this is the process that goes on with it.
+pub async fn alone(test: &str) -> bool {
+    const ALONE: &str = "JOBCAST_TEST_ALONE";
+    if [ALONE, "NEXTEST"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return true;
+    }
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE * 4, run).await.expect("the test ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{test} is no test: {said}");
+    false
+}
+
 /// A folder that the database's and the browser's users can reach, gone with the value.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("jobcast-test-").tempdir().unwrap();
