@@ -235,6 +235,8 @@ fn settings(durability: Durability) -> Vec<&'static str> {
             "synchronous_commit=off",
             "full_page_writes=off",
             "wal_compression=off",
+            // `cargo test` runs all tests in one process, and some leave their connections to its end.
+            "max_connections=1000",
         ]);
     }
     settings
