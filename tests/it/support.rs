@@ -99,8 +99,8 @@ async fn postgres() -> PgConnectOptions {
 /// A new, empty database.
 pub async fn empty_database() -> PgConnectOptions {
     let server = postgres().await;
-    let mut connection = PgConnection::connect_with(&server).await.unwrap();
-    new_database(&server, &mut connection, "template1").await
+    let connection = PgConnection::connect_with(&server).await.unwrap();
+    new_database(server, connection, "template1").await
 }
 
 /// A new database with all tables, as [`Store::open`] makes them: a copy, which takes a third of the time.
@@ -108,23 +108,24 @@ pub async fn database() -> PgConnectOptions {
     let server = postgres().await;
     let mut connection = PgConnection::connect_with(&server).await.unwrap();
     let tables = tables(&server, &mut connection).await;
-    new_database(&server, &mut connection, &tables).await
+    new_database(server, connection, &tables).await
 }
 
 async fn new_database(
-    server: &PgConnectOptions,
-    connection: &mut PgConnection,
+    server: PgConnectOptions,
+    mut connection: PgConnection,
     template: &str,
 ) -> PgConnectOptions {
     let name = format!("test_{}", Uuid::new_v4().simple());
     // From 15 on there is a slower way, which is the default.
     let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut connection)
         .await
         .unwrap();
     let strategy = if version >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
-    run(connection, format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}")).await;
-    server.clone().database(&name)
+    run(&mut connection, format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}")).await;
+    connection.close().await.unwrap();
+    server.database(&name)
 }
 
 /// The database that the others are copies of. The first test that needs it makes it; its name tells what is in it, for

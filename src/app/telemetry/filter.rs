@@ -22,11 +22,10 @@ impl Filter {
 
     /// Whether something is a span of ours. Lines of the log are none: a trace holds those alone that are logged.
     fn is_traced(&self, metadata: &Metadata<'_>) -> bool {
-        let crate_name = metadata.target().split("::").next();
         self.traces
             && metadata.is_span()
             && *metadata.level() <= Level::INFO
-            && crate_name == Some(env!("CARGO_CRATE_NAME"))
+            && metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::answer::Refusal;
-use crate::http::body_rejection;
+use crate::http::{body_rejection, query_rejection};
 
 /// A bad request, with a sentence that says what to change.
 pub fn bad(sentence: impl Into<String>) -> Refusal {
@@ -25,7 +25,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(query)) => Ok(Params(query)),
-            Err(rejection) => Err(bad(format!("The query cannot be read: {}.", rejection.body_text()))),
+            Err(rejection) => Err(bad(query_rejection(&rejection).message)),
         }
     }
 }

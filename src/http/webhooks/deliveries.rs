@@ -91,8 +91,7 @@ pub async fn failed(
     OwnWebhook(state): OwnWebhook,
     query: Result<Query<FailedQuery>, QueryRejection>,
 ) -> Result<Answer<Value>, Error> {
-    let Query(query) =
-        query.map_err(|error| bad(format!("The query cannot be read: {}.", error.body_text())))?;
+    let Query(query) = query?;
     let (after, limit) = (query.after.unwrap_or(0), query.limit.unwrap_or(MAX_PAGE));
     if after < 0 || !(1..=MAX_PAGE).contains(&limit) {
         return Err(bad(format!("after must be from 0, limit from 1 to {MAX_PAGE}.")).into());
